@@ -1,0 +1,65 @@
+"""Typed projections of plans, approvals, teams and tasks, written in the transaction of the FHIR resource."""
+
+from sqlalchemy import Boolean, Column, Date, DateTime, Index, Integer, Table, Text, text
+
+from fhir.tables import Name, metadata
+
+# The person's own plan. Condition-specific plans that other systems sent are records, not rows here.
+plan = Table(
+    "plan",
+    metadata,
+    Column("id", Name, primary_key=True, comment="id of the FHIR CarePlan"),
+    Column("patient_id", Name, nullable=False),
+    Column("status", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("review_on", Date),
+    Column("updated", DateTime(timezone=True), nullable=False),
+    Column("author", Name, nullable=False),
+    Index("plan_one_active", "patient_id", unique=True, postgresql_where=text("status = 'active'")),
+    Index("plan_review", "review_on", postgresql_where=text("status = 'active'")),
+)
+
+# The person's recorded approval of being planned for (FHIR Consent).
+approval = Table(
+    "approval",
+    metadata,
+    Column("id", Name, primary_key=True, comment="id of the FHIR Consent"),
+    Column("patient_id", Name, nullable=False),
+    Column("given", Boolean, nullable=False, comment="active, permits, and is not past its end"),
+    Column("given_by", Name),
+    Column("given_at", DateTime(timezone=True)),
+    Column("how", Text),
+    Index("approval_patient", "patient_id", postgresql_where=text("given")),
+)
+
+team_member = Table(
+    "team_member",
+    metadata,
+    Column("care_team_id", Name, primary_key=True),
+    Column("member", Name, primary_key=True, comment="reference such as Practitioner/x or Organization/y"),
+    Column("role_code", Name, primary_key=True, comment="SNOMED CT code, empty when none was given"),
+    Column("patient_id", Name, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("since", DateTime(timezone=True)),
+    Column("until", DateTime(timezone=True)),
+    Index("team_member_patient", "patient_id"),
+    Index("team_member_member", "member", "role_code"),
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("patient_id", Name),
+    Column("hub_id", Name),
+    Column("owner", Name),
+    Column("status", Name, nullable=False),
+    Column("priority", Name),
+    Column("description", Text, nullable=False),
+    Column("due", DateTime(timezone=True)),
+    Index("task_open", "owner", "due", postgresql_where=text("status IN ('requested','accepted','in-progress','on-hold')")),
+    Index("task_patient", "patient_id"),
+)

@@ -1,0 +1,65 @@
+"""The one MetaData of the database, and the tables that every stored resource shares.
+
+`resource_version` is append-only and holds each version's JSON once. The search table of a type
+(`resource_table`) holds one row per live resource: typed search columns that point at the current version.
+"""
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, Sequence, String, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, TSVECTOR
+
+metadata = MetaData()
+
+version_sequence = Sequence("resource_version_seq", metadata=metadata)
+
+# Ids, tokens and references compare by bytes: collation "C" is what FHIR means, and is the fastest index.
+Key = String(collation="C")
+Name = Text(collation="C")
+
+resource_version = Table(
+    "resource_version",
+    metadata,
+    Column("type", Name, primary_key=True),
+    Column("id", Name, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("seq", BigInteger, version_sequence, server_default=version_sequence.next_value(), nullable=False),
+    Column("updated", DateTime(timezone=True), nullable=False),
+    Column("patient_id", Name),
+    Column("author", Name, nullable=False, comment="reference of who wrote it, such as Practitioner/x"),
+    Column("method", Name, nullable=False, comment="POST, PUT, PATCH or DELETE"),
+    Column("body", Text, comment="the JSON as stored, meta included; null for a deletion"),
+    Index("resource_version_seq_idx", "seq"),
+    Index("resource_version_type_seq_idx", "type", "seq"),
+    Index("resource_version_patient_idx", "patient_id", "seq"),
+    postgresql_partition_by="LIST (type)",
+)
+
+
+def resource_table(name: str, dates: tuple[str, ...] = (), strings: bool = False) -> Table:
+    """The search table of FHIR type *name*, such as `r_observation`.
+
+    `keys` holds every token, reference and uri as `param=value` (see `fhir.index`), `strings` the normalised words
+    of string parameters as lexemes `param=word`, and each date parameter a range column `d_<param>`.
+    """
+    table_name = f"r_{name.lower()}"
+    columns = [
+        Column("id", Name, primary_key=True),
+        Column("version", Integer, nullable=False),
+        Column("updated", DateTime(timezone=True), nullable=False),
+        Column("patient_id", Name),
+        Column("keys", ARRAY(Name), nullable=False),
+    ]
+    if strings:
+        columns.append(Column("strings", TSVECTOR))
+    columns += [Column(date_column(date), TSTZRANGE) for date in dates]
+    table = Table(table_name, metadata, *columns)
+    Index(f"{table_name}_keys", table.c["keys"], postgresql_using="gin")
+    Index(f"{table_name}_updated", table.c.updated, table.c.id)
+    Index(f"{table_name}_patient", table.c.patient_id, *([table.c[date_column(dates[0])]] if dates else []))
+    if strings:
+        Index(f"{table_name}_strings", table.c.strings, postgresql_using="gin")
+    return table
+
+
+def date_column(param: str) -> str:
+    """`birthdate` -> `d_birthdate`, `onset-date` -> `d_onset_date`."""
+    return "d_" + param.replace("-", "_")

@@ -1,0 +1,1 @@
+"""The running service: app, identity, flows, pages and command line."""

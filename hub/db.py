@@ -1,0 +1,44 @@
+"""The database and its transactions: the only place that commits."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """One open transaction, seen twice: `sql` for SQLAlchemy, `pg` for psycopg. Nobody commits but `transaction`."""
+
+    sql: AsyncConnection
+    pg: psycopg.AsyncConnection[Any]
+
+
+class Database:
+    """A pool on one PostgreSQL. *url* is `postgresql://...` as libpq takes it."""
+
+    def __init__(self, url: str, pool_size: int = 10, statement_timeout_ms: int = 15_000) -> None:
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_pre_ping=False,
+            connect_args={"options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"},
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Commit when the block ends, roll back when it raises."""
+        async with self.engine.begin() as connection:
+            raw = await connection.get_raw_connection()
+            driver = raw.driver_connection
+            assert isinstance(driver, psycopg.AsyncConnection)
+            yield Tx(connection, driver)
+
+    async def close(self) -> None:
+        await self.engine.dispose()

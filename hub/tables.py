@@ -1,0 +1,166 @@
+"""Tables of the running service: people, access, identity, audit. Importing this module fills the MetaData."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Identity, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import UserDefinedType
+
+import care_plans.tables
+import fhir.registry
+import monitoring.tables  # noqa: F401
+from fhir.tables import Name, metadata
+
+
+class TransactionId(UserDefinedType[str]):
+    """PostgreSQL's `xid8`."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+person = Table(
+    "person",
+    metadata,
+    Column("patient_id", Name, primary_key=True),
+    Column("nhs_number", Name, comment="ten digits, no spaces"),
+    Column("family", Text, nullable=False),
+    Column("given", Text, nullable=False),
+    Column("search_name", Name, nullable=False, comment="casefolded 'family given' for prefix search"),
+    Column("called", Text, comment="likes to be called"),
+    Column("about", Text, comment="one line of About Me"),
+    Column("birth_date", Date),
+    Column("gender", Name),
+    Column("hub_id", Name),
+    Column("practice_id", Name),
+    Column("tier", Name),
+    Column("synthetic", Boolean, nullable=False, comment="tagged HTEST"),
+    Index("person_nhs_number", "nhs_number", unique=True, postgresql_where=text("nhs_number IS NOT NULL")),
+    Index("person_search_name", "search_name", postgresql_ops={"search_name": "text_pattern_ops"}),
+    Index("person_birth_date", "birth_date"),
+    Index("person_hub", "hub_id", "search_name"),
+)
+
+# Who may see whom, and why. Every read starts here.
+access = Table(
+    "access",
+    metadata,
+    Column("subject", Name, primary_key=True, comment="reference: Practitioner/x, Organization/y, Patient/z, Device/d"),
+    Column("patient_id", Name, primary_key=True),
+    Column("source", Name, primary_key=True, comment="resource that grants it, such as CareTeam/x"),
+    Column("basis", Name, nullable=False, comment="self | team | hub | practice | carer | device"),
+    Column("until", DateTime(timezone=True)),
+    Index("access_patient", "patient_id"),
+    Index("access_source", "source"),
+)
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("patient_id", Name, comment="who holds it now"),
+    Column("name", Text, nullable=False),
+    Column("status", Name, nullable=False),
+    Column("sandbox", Boolean, nullable=False),
+    Index("device_patient", "patient_id"),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("username", Name, nullable=False, unique=True),
+    Column("password_hash", Name, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Name, nullable=False),
+    Column("reference", Name, nullable=False, comment="Practitioner/x, Patient/x, RelatedPerson/x"),
+    Column("organisations", ARRAY(Name), nullable=False, comment="references Organization/x that this account works for"),
+    Column("hub_id", Name),
+    Column("demonstration", Boolean, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("locked_until", DateTime(timezone=True)),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True, comment="sha256 of the cookie's secret"),
+    Column("account_id", Name, nullable=False),
+    Column("csrf", Name, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("expires", DateTime(timezone=True), nullable=False),
+    Index("session_account", "account_id"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True, comment="sha256 of a bearer token or device key (256 random bits)"),
+    Column("kind", Name, nullable=False, comment="token | device"),
+    Column("account_id", Name),
+    Column("device_id", Name),
+    Column("label", Text, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("expires", DateTime(timezone=True)),
+    Column("revoked", DateTime(timezone=True)),
+    Index("credential_device", "device_id"),
+)
+
+# One row per read and write. `tx` orders rows so that a finished range can be sealed (see hub.audit).
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, Identity(), primary_key=True),
+    Column("tx", TransactionId(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Name, nullable=False),
+    Column("role", Name, nullable=False),
+    Column("action", Name, nullable=False, comment="read | search | history | create | update | delete | sign-in | ..."),
+    Column("type", Name),
+    Column("resource_id", Name),
+    Column("patient_id", Name),
+    Column("outcome", Name, nullable=False, comment="ok | refused | failed"),
+    Column("detail", JSONB),
+    Column("request_id", Name),
+    Index("audit_tx", "tx", "seq"),
+    Index("audit_patient", "patient_id", text("at DESC")),
+)
+
+audit_seal = Table(
+    "audit_seal",
+    metadata,
+    Column("block", BigInteger, primary_key=True, autoincrement=False),
+    Column("tx_from", TransactionId(), nullable=False),
+    Column("tx_until", TransactionId(), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("sealed", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+# Who must hear of what: written with the change, delivered after it.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("kind", Name, nullable=False, comment="flag-opened | plan-changed | ..."),
+    Column("patient_id", Name, nullable=False),
+    Column("recipient", Name, nullable=False, comment="reference"),
+    Column("text", Text, nullable=False),
+    Column("link", Name, nullable=False),
+    Column("seen", DateTime(timezone=True)),
+    Index("notice_unseen", "recipient", text("at DESC"), postgresql_where=text("seen IS NULL")),
+)
+
+imported_file = Table(
+    "imported_file",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="sha256 of the file"),
+    Column("entries_done", BigInteger, nullable=False),
+    Column("finished", Boolean, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+__all__ = ["care_plans", "fhir", "metadata", "monitoring"]

@@ -1,0 +1,111 @@
+"""Typed projections of what devices and people measure, written in the transaction of the FHIR resource."""
+
+from sqlalchemy import (
+    REAL,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from fhir.tables import Name, metadata
+
+reading = Table(
+    "reading",
+    metadata,
+    Column("observation_id", Name, primary_key=True),
+    Column("measure", Name, primary_key=True, comment="key of monitoring.measures.MEASURES"),
+    Column("patient_id", Name, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when it was measured"),
+    Column("value", Double, comment="in the measure's one UCUM unit; null where the answer is a word"),
+    Column("word", Name, comment="coded answer: alert|confused|voice|pain|unresponsive, air|oxygen"),
+    Column("given", Name, comment="number and unit as sent, such as '208.1 [lb_av]'"),
+    Column("device_id", Name),
+    Column("quality", Name, nullable=False, comment="ok | check | sandbox | wrong"),
+    Column("received", DateTime(timezone=True), nullable=False),
+    Index("reading_window", "patient_id", "measure", text("at DESC"), postgresql_include=["value", "quality"]),
+    Index("reading_device", "device_id", text("received DESC"), postgresql_where=text("device_id IS NOT NULL")),
+)
+
+# One row per accepted Observation of a device: the key is what makes a resend harmless.
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("key", LargeBinary, primary_key=True, comment="blake2b-16 of device, code, instant and identifier"),
+    Column("observation_id", Name, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="blake2b-16 of the measured values: tells a resend from a correction"),
+)
+
+# What was refused, as it came, so that nothing a device says is ever lost.
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("device_id", Name),
+    Column("actor", Name, nullable=False),
+    Column("reason", Name, nullable=False, comment="code such as wrong-unit, future-time, unassigned-device"),
+    Column("detail", Text, nullable=False),
+    Column("expression", Name),
+    Column("raw", LargeBinary, nullable=False),
+    Index("refusal_device", "device_id", text("at DESC")),
+)
+
+monitoring_limit = Table(
+    "monitoring_limit",
+    metadata,
+    Column("service_request_id", Name, primary_key=True),
+    Column("patient_id", Name, nullable=False),
+    Column("measure", Name, nullable=False),
+    Column("low_red", Double),
+    Column("low_amber", Double),
+    Column("high_amber", Double),
+    Column("high_red", Double),
+    Column("scale", SmallInteger, comment="2 where a named clinician set NEWS2 SpO2 scale 2, else null"),
+    Column("every_hours", REAL, comment="how often a reading is expected"),
+    Column("set_by", Name),
+    Column("reason", Text),
+    Column("review_on", Date),
+    Column("active", Boolean, nullable=False),
+    Index("monitoring_limit_active", "patient_id", "measure", unique=True, postgresql_where=text("active")),
+)
+
+# The typed face of the FHIR Flag with the same id.
+flag = Table(
+    "flag",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("patient_id", Name, nullable=False),
+    Column("hub_id", Name),
+    Column("rule", Name, nullable=False),
+    Column("rule_version", Integer, nullable=False),
+    Column("kind", Name, nullable=False, comment="clinical | compliance | operational"),
+    Column("severity", SmallInteger, nullable=False, comment="3 red, 2 amber, 1 information"),
+    Column("state", Name, nullable=False, comment="open | acknowledged | resolved | false-alarm"),
+    Column("summary", Text, nullable=False),
+    Column("reasons", JSONB, nullable=False, comment="list of {text, measure, value, unit, at, observation}"),
+    Column("observations", ARRAY(Name), nullable=False, comment="ids of the readings behind it, oldest first"),
+    Column("count", Integer, nullable=False, comment="how many evaluations raised or refreshed it"),
+    Column("opened", DateTime(timezone=True), nullable=False),
+    Column("refreshed", DateTime(timezone=True), nullable=False),
+    Column("acknowledged_by", Name),
+    Column("acknowledged_at", DateTime(timezone=True)),
+    Column("acknowledged_why", Text),
+    Column("resolved_by", Name),
+    Column("resolved_at", DateTime(timezone=True)),
+    Column("resolved_why", Text),
+    Index("flag_one_open", "patient_id", "rule", unique=True, postgresql_where=text("state IN ('open', 'acknowledged')")),
+    Index("flag_board", "hub_id", text("severity DESC"), text("opened"), "id",
+          postgresql_where=text("state IN ('open', 'acknowledged')")),
+    Index("flag_patient", "patient_id", text("opened DESC")),
+)

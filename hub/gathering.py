@@ -1,0 +1,95 @@
+"""Gathering: many small requests carried out together, so that one commit serves everyone who is waiting."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Gathering(Generic[Item, Result]):
+    """Hands everything that is waiting to *handler* at once, at most *max_batch* items at a time.
+
+    `handler(items)` returns one result per item, in order; a result that is an exception is raised to the caller of
+    that item alone. When the handler itself raises, its batch is repeated item by item, so that one bad item never
+    harms the others: the handler must therefore be atomic (all of a batch or nothing) or safe to repeat.
+
+    There is no timer: while one batch is being committed the next one fills, which makes batches large under load
+    and keeps a lonely item as fast as without gathering. *workers* batches may be under way at the same time.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        max_batch: int = 256,
+        workers: int = 1,
+    ) -> None:
+        self._handler = handler
+        self._max_batch = max_batch
+        self._workers = workers
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Result:
+        """The handler's result for *item*, once its batch is done; raises what the handler raised for it."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._tasks) < self._workers:
+            task = asyncio.create_task(self._drain())
+            self._tasks.add(task)
+        return await future
+
+    async def close(self) -> None:
+        """Wait until everything submitted so far is done."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        try:
+            while self._waiting:
+                batch = []
+                while self._waiting and len(batch) < self._max_batch:
+                    item, future = self._waiting.popleft()
+                    if not future.cancelled():  # who asked has gone, and was never told that it was done
+                        batch.append((item, future))
+                if batch:
+                    await self._carry_out(batch)
+        finally:
+            # No await stands between the last look at `_waiting` and this line: a submit that comes later sees that
+            # no worker runs and starts one. After a cancellation nobody may be left waiting for an answer.
+            self._tasks.discard(task)
+            for _, future in batch:
+                future.cancel()
+            if task.cancelling():
+                for _, future in self._waiting:
+                    future.cancel()
+                self._waiting.clear()
+
+    async def _carry_out(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._handler([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(results)} results for {len(batch)} items")
+        except Exception as error:  # every kind belongs to those who wait: it is raised again in `submit`
+            if len(batch) == 1:
+                _answer(batch[0][1], error)
+            else:
+                for one in batch:
+                    await self._carry_out([one])
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                _answer(future, result)
+
+
+def _answer(future: asyncio.Future[Result], result: Result | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,48 @@
+"""Writes the metadata as one SQL script: `python -m hub.migrations.snapshot`.
+
+Only while nothing is released: afterwards a change of schema is a revision of its own, and the snapshot stays as it is.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import create_mock_engine
+from sqlalchemy.sql.ddl import ExecutableDDLElement
+
+try:  # until fhir.registry exists
+    import fhir.registry
+except ModuleNotFoundError:
+    import sys, types
+    sys.modules["fhir.registry"] = types.ModuleType("fhir.registry")
+    import hub.tables
+    from fhir.tables import resource_table, metadata
+    for _t in ("Patient", "Observation", "CarePlan"):
+        if f"r_{_t.lower()}" not in metadata.tables:
+            resource_table(_t, (), True)
+from hub.tables import metadata
+
+SNAPSHOT = Path(__file__).parent / "versions" / "0001_initial.sql"
+
+# Observations are most of all versions, and are kept apart so that neither side's upkeep waits for the other.
+# Every other type shares the default partition: a partition each would make a history over all types open 140 of them.
+PARTITIONS = (
+    "CREATE TABLE resource_version_observation PARTITION OF resource_version FOR VALUES IN ('Observation')",
+    "CREATE TABLE resource_version_default PARTITION OF resource_version DEFAULT",
+)
+
+
+def render() -> str:
+    """The script that makes every table, index and sequence of the metadata, and the partitions."""
+    statements: list[str] = []
+
+    def collect(statement: ExecutableDDLElement, *_: object, **__: object) -> None:
+        compiled = str(statement.compile(dialect=engine.dialect)).strip()
+        statements.append("\n".join(line.rstrip() for line in compiled.splitlines()))
+
+    engine = create_mock_engine("postgresql+psycopg://", collect)
+    metadata.create_all(engine, checkfirst=False)
+    return "".join(f"{statement};\n" for statement in (*statements, *PARTITIONS))
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(render())
+    print(f"wrote {SNAPSHOT}")

@@ -1,0 +1,117 @@
+"""What every test may ask for: a real, freshly migrated PostgreSQL, and the real input kept beside the checkout."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from hub import embedded, migrations
+from hub.db import Database, Tx
+
+# A test database is thrown away, so it need not survive a power cut. Fault tests start servers of their own.
+THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+
+Fresh = Callable[[], Awaitable[Database]]
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A PostgreSQL of this run alone, or the one CAREHUB_TEST_DATABASE_URL names (its user may create databases)."""
+    given = os.environ.get("CAREHUB_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="carehub-test-", ignore_cleanup_errors=True) as folder:
+        with embedded.start(Path(folder), THROWAWAY) as server:
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """Name of a database that was migrated to head once; the others are copies of it."""
+    name = f"carehub_template_{os.getpid()}"
+    _administer(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrations.upgrade(_at(server_url, name))
+    yield name
+    _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def fresh_url(server_url: str, template: str) -> Iterator[Callable[[], str]]:
+    """Makes a migrated, empty database and gives its URL, as `CAREHUB_DATABASE_URL` takes it."""
+    names: list[str] = []
+    numbers = count(1)
+
+    def make() -> str:
+        name = f"carehub_{os.getpid()}_{next(numbers)}"
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        _administer(server_url, copy.format(sql.Identifier(name), sql.Identifier(template)))
+        names.append(name)
+        return _at(server_url, name)
+
+    yield make
+    for name in names:
+        _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def fresh_database(fresh_url: Callable[[], str]) -> AsyncIterator[Fresh]:
+    """Makes a migrated, empty database for this test alone: `database = await fresh_database()`."""
+    made: list[Database] = []
+
+    async def make() -> Database:
+        database = Database(fresh_url())
+        made.append(database)
+        return database
+
+    yield make
+    for database in made:
+        await database.close()
+
+
+@pytest.fixture(scope="module")
+async def database(fresh_url: Callable[[], str]) -> AsyncIterator[Database]:
+    """A migrated database that the tests of one module share; it starts empty."""
+    database = Database(fresh_url())
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def tx(database: Database) -> AsyncIterator[Tx]:
+    """A transaction of the module's database that is rolled back when the test ends."""
+
+    class Undo(Exception):
+        pass
+
+    try:
+        async with database.transaction() as tx:
+            yield tx
+            raise Undo
+    except Undo:
+        pass
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real input (Synthea bundles, HL7 examples, device exports)."""
+    folder = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real input at {folder}; CAREHUB_SHARED says where it is")
+    return folder
+
+
+def _administer(url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _at(url: str, name: str) -> str:
+    """*url* with another database's name."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()

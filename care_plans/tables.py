@@ -4,6 +4,9 @@ from sqlalchemy import Boolean, Column, Date, DateTime, Index, Integer, Table, T
 
 from fhir.tables import Name, metadata
 
+# Overdue is no status: it is worked out on read, so an overdue task is as open as any other.
+TASK_OPEN = "status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
+
 # The person's own plan. Condition-specific plans that other systems sent are records, not rows here.
 plan = Table(
     "plan",
@@ -20,16 +23,28 @@ plan = Table(
     Index("plan_review", "review_on", postgresql_where=text("status = 'active'")),
 )
 
+# Which version each reader saw last: "changes since you last looked", and who in the team has not read the plan yet.
+plan_reader = Table(
+    "plan_reader",
+    metadata,
+    Column("plan_id", Name, primary_key=True),
+    Column("reader", Name, primary_key=True, comment="reference such as Practitioner/x or Patient/y"),
+    Column("version", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
 # The person's recorded approval of being planned for (FHIR Consent).
 approval = Table(
     "approval",
     metadata,
     Column("id", Name, primary_key=True, comment="id of the FHIR Consent"),
     Column("patient_id", Name, nullable=False),
-    Column("given", Boolean, nullable=False, comment="active, permits, and is not past its end"),
+    Column("given", Boolean, nullable=False, comment="active, permits, and is about care planning"),
     Column("given_by", Name),
     Column("given_at", DateTime(timezone=True)),
     Column("how", Text),
+    Column("valid_from", DateTime(timezone=True)),
+    Column("valid_until", DateTime(timezone=True), comment="compared with now on every read: an approval ends by itself"),
     Index("approval_patient", "patient_id", postgresql_where=text("given")),
 )
 
@@ -60,6 +75,7 @@ task = Table(
     Column("priority", Name),
     Column("description", Text, nullable=False),
     Column("due", DateTime(timezone=True)),
-    Index("task_open", "owner", "due", postgresql_where=text("status IN ('requested','accepted','in-progress','on-hold')")),
+    Index("task_open", "owner", "due", postgresql_where=text(TASK_OPEN)),
+    Index("task_open_hub", "hub_id", "due", postgresql_where=text(TASK_OPEN)),
     Index("task_patient", "patient_id"),
 )

@@ -44,7 +44,9 @@ approval = Table(
     Column("given_at", DateTime(timezone=True)),
     Column("how", Text),
     Column("valid_from", DateTime(timezone=True)),
-    Column("valid_until", DateTime(timezone=True), comment="compared with now on every read: an approval ends by itself"),
+    Column(
+        "valid_until", DateTime(timezone=True), comment="compared with now on every read: an approval ends by itself"
+    ),
     Index("approval_patient", "patient_id", postgresql_where=text("given")),
 )
 

@@ -48,10 +48,28 @@ access = Table(
     Column("subject", Name, primary_key=True, comment="reference: Practitioner/x, Organization/y, Patient/z, Device/d"),
     Column("patient_id", Name, primary_key=True),
     Column("source", Name, primary_key=True, comment="resource that grants it, such as CareTeam/x"),
-    Column("basis", Name, nullable=False, comment="self | team | hub | practice | carer | device"),
+    Column("basis", Name, nullable=False, comment="self | team | hub | practice | carer | device | emergency"),
+    Column("since", DateTime(timezone=True), comment="when it begins; null: always has"),
     Column("until", DateTime(timezone=True)),
     Index("access_patient", "patient_id"),
     Index("access_source", "source"),
+)
+
+# Records opened outside the care relationship: why, for how long, and whether somebody has looked into it.
+emergency_access = Table(
+    "emergency_access",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("actor", Name, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("patient_id", Name, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("reviewed_by", Name),
+    Column("reviewed_at", DateTime(timezone=True)),
+    Index("emergency_access_unreviewed", "at", postgresql_where=text("reviewed_at IS NULL")),
+    Index("emergency_access_patient", "patient_id"),
 )
 
 device = Table(

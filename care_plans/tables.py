@@ -40,14 +40,15 @@ approval = Table(
     Column("id", Name, primary_key=True, comment="id of the FHIR Consent"),
     Column("patient_id", Name, nullable=False),
     Column("given", Boolean, nullable=False, comment="active, permits, and is about care planning"),
+    Column("denied", Boolean, nullable=False, comment="active, says no, and is about care planning; the latest counts"),
     Column("given_by", Name),
-    Column("given_at", DateTime(timezone=True)),
+    Column("given_at", DateTime(timezone=True), nullable=False),
     Column("how", Text),
     Column("valid_from", DateTime(timezone=True)),
     Column(
         "valid_until", DateTime(timezone=True), comment="compared with now on every read: an approval ends by itself"
     ),
-    Index("approval_patient", "patient_id", postgresql_where=text("given")),
+    Index("approval_patient", "patient_id", postgresql_where=text("given OR denied")),
 )
 
 team_member = Table(

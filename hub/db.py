@@ -1,12 +1,14 @@
 """The database and its transactions: the only place that commits."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from hub.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,15 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The PostgreSQL that the settings name, or the embedded one, which runs at least as long as the block."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    from hub import embedded  # only here: an installation on a foreign PostgreSQL never needs it
+
+    with embedded.start(settings.data_dir) as server:
+        yield server.url

@@ -155,14 +155,24 @@ def _create(cluster: Path) -> None:
         shutil.chown(unfinished, SYSTEM_USER, SYSTEM_USER)
     # The built-in C.UTF-8 sorts by code point, the same on every machine, yet knows the case of every letter.
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--encoding=UTF8"]
-    _run("initdb", "-D", str(unfinished), "-U", SUPERUSER, "--auth=trust", "--no-instructions", *locale, cluster=unfinished)
+    _run(
+        "initdb",
+        "-D",
+        str(unfinished),
+        "-U",
+        SUPERUSER,
+        "--auth=trust",
+        "--no-instructions",
+        *locale,
+        cluster=unfinished,
+    )
     with (unfinished / "postgresql.conf").open("a") as file:
         file.write("\ninclude_if_exists = 'carehub.conf'  # rewritten at each start; your own settings go below\n")
     unfinished.rename(cluster)
 
 
 def _launch(cluster: Path, overrides: Mapping[str, str]) -> int:
-    """pg_ctl start. After a killed postmaster its children hold the shared memory for a moment, so it is tried again."""
+    """pg_ctl start, tried again while the children of a killed postmaster still hold its shared memory."""
     _open_to_system_user(cluster)
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     settings = {**configuration(cluster), **overrides}
@@ -245,7 +255,15 @@ def _ensure_system_user() -> None:
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+        command = [
+            "useradd",
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--shell",
+            "/usr/sbin/nologin",
+            SYSTEM_USER,
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -1,10 +1,14 @@
 """Settings: one field each, read from `CAREHUB_*`. A test fails until docs/configuration.md names every field."""
 
+import os
+import secrets
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHORTEST_SECRET = 32  # characters; below that a signature can be guessed
 
 
 class Settings(BaseSettings):
@@ -15,13 +19,69 @@ class Settings(BaseSettings):
     base_url: str | None = Field(None, description="Public address without a trailing slash, when behind a proxy.")
     secret: SecretStr | None = Field(None, description="Signs paging cursors; made and kept in data_dir when absent.")
     demonstration: bool = Field(False, description="Allow demonstration accounts and show the band that says so.")
-    session_hours: int = Field(12, description="How long a sign-in lasts.")
-    pool_size: int = Field(10, description="Database connections per process.")
-    statement_timeout_ms: int = Field(15_000, description="A statement that runs longer is cancelled (503 too-costly).")
-    max_body_bytes: int = Field(16 * 1024 * 1024, description="Largest request body, after decompression.")
-    max_page_size: int = Field(1000, description="Largest _count of a search.")
+    session_hours: int = Field(12, ge=1, description="How long a sign-in lasts.")
+    pool_size: int = Field(10, ge=2, description="Database connections per process.")
+    statement_timeout_ms: int = Field(
+        15_000, ge=100, description="A statement that runs longer is cancelled (503 too-costly)."
+    )
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest request body, after decompression.")
+    max_page_size: int = Field(1000, ge=1, description="Largest _count of a search.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _libpq(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("postgres://"):
+            value = value.replace("postgres://", "postgresql://", 1)
+        if value is not None and not value.startswith("postgresql://"):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return None if value is None else value.rstrip("/")
 
 
 @lru_cache
 def settings() -> Settings:
     return Settings()
+
+
+def signing_secret(settings: Settings) -> bytes:
+    """The key that signs: the one given, or one made at the first call and kept in `data_dir/secret`, so that a restart
+    invalidates nothing. Every process of one installation gets the same."""
+    if settings.secret is not None:
+        return settings.secret.get_secret_value().encode()
+    path = settings.data_dir / "secret"
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"secret.{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(secrets.token_hex(32))
+    try:
+        # A link appears whole or not at all, and never over another process's: the first one wins.
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    finally:
+        unfinished.unlink()
+    return path.read_bytes()
+
+
+def secret_problem(settings: Settings) -> str | None:
+    """Why this installation's secret is not fit for real patients; None when it is."""
+    if settings.secret is None:
+        if settings.database_url is None:
+            return None
+        return (
+            "CAREHUB_SECRET is not set, and processes that share a database must share it: "
+            "set it to the output of `openssl rand -hex 32`."
+        )
+    value = settings.secret.get_secret_value()
+    if len(value) < SHORTEST_SECRET or len(set(value)) < 10:
+        return (
+            f"CAREHUB_SECRET is a placeholder or shorter than {SHORTEST_SECRET} characters: "
+            "set it to the output of `openssl rand -hex 32`."
+        )
+    return None

@@ -27,9 +27,11 @@ def server_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="carehub-test-", ignore_cleanup_errors=True) as folder:
-        with embedded.start(Path(folder), THROWAWAY) as server:
-            yield server.url
+    with (
+        tempfile.TemporaryDirectory(prefix="carehub-test-", ignore_cleanup_errors=True) as folder,
+        embedded.start(Path(folder), THROWAWAY) as server,
+    ):
+        yield server.url
 
 
 @pytest.fixture(scope="session")

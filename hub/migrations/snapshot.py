@@ -11,10 +11,12 @@ from sqlalchemy.sql.ddl import ExecutableDDLElement
 try:  # until fhir.registry exists
     import fhir.registry
 except ModuleNotFoundError:
-    import sys, types
+    import sys
+    import types
+
     sys.modules["fhir.registry"] = types.ModuleType("fhir.registry")
-    import hub.tables
-    from fhir.tables import resource_table, metadata
+    from fhir.tables import metadata, resource_table
+
     for _t in ("Patient", "Observation", "CarePlan"):
         if f"r_{_t.lower()}" not in metadata.tables:
             resource_table(_t, (), True)
@@ -22,16 +24,9 @@ from hub.tables import metadata
 
 SNAPSHOT = Path(__file__).parent / "versions" / "0001_initial.sql"
 
-# Observations are most of all versions, and are kept apart so that neither side's upkeep waits for the other.
-# Every other type shares the default partition: a partition each would make a history over all types open 140 of them.
-PARTITIONS = (
-    "CREATE TABLE resource_version_observation PARTITION OF resource_version FOR VALUES IN ('Observation')",
-    "CREATE TABLE resource_version_default PARTITION OF resource_version DEFAULT",
-)
-
 
 def render() -> str:
-    """The script that makes every table, index and sequence of the metadata, and the partitions."""
+    """The script that makes every table, index and sequence of the metadata."""
     statements: list[str] = []
 
     def collect(statement: ExecutableDDLElement, *_: object, **__: object) -> None:
@@ -40,7 +35,7 @@ def render() -> str:
 
     engine = create_mock_engine("postgresql+psycopg://", collect)
     metadata.create_all(engine, checkfirst=False)
-    return "".join(f"{statement};\n" for statement in (*statements, *PARTITIONS))
+    return "".join(f"{statement};\n" for statement in statements)
 
 
 if __name__ == "__main__":

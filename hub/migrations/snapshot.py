@@ -8,18 +8,6 @@ from pathlib import Path
 from sqlalchemy import create_mock_engine
 from sqlalchemy.sql.ddl import ExecutableDDLElement
 
-try:  # until fhir.registry exists
-    import fhir.registry
-except ModuleNotFoundError:
-    import sys
-    import types
-
-    sys.modules["fhir.registry"] = types.ModuleType("fhir.registry")
-    from fhir.tables import metadata, resource_table
-
-    for _t in ("Patient", "Observation", "CarePlan"):
-        if f"r_{_t.lower()}" not in metadata.tables:
-            resource_table(_t, (), True)
 from hub.tables import metadata
 
 SNAPSHOT = Path(__file__).parent / "versions" / "0001_initial.sql"

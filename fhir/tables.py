@@ -4,7 +4,21 @@
 (`resource_table`) holds one row per live resource: typed search columns that point at the current version.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, Sequence, String, Table, Text
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    Text,
+    event,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, TSVECTOR
 
 metadata = MetaData()
@@ -28,17 +42,54 @@ resource_version = Table(
     Column("method", Name, nullable=False, comment="POST, PUT, PATCH or DELETE"),
     Column("body", Text, comment="the JSON as stored, meta included; null for a deletion"),
     Index("resource_version_seq_idx", "seq"),
-    Index("resource_version_type_seq_idx", "type", "seq"),
     Index("resource_version_patient_idx", "patient_id", "seq"),
     postgresql_partition_by="LIST (type)",
 )
 
+# Types with so many versions that a partition of their own keeps their indexes small and their vacuum apart.
+HEAVY = (
+    "AuditEvent",
+    "CarePlan",
+    "Claim",
+    "Communication",
+    "Condition",
+    "DiagnosticReport",
+    "Encounter",
+    "ExplanationOfBenefit",
+    "Flag",
+    "Immunization",
+    "MedicationRequest",
+    "Observation",
+    "Patient",
+    "Procedure",
+    "Provenance",
+    "Task",
+)
 
-def resource_table(name: str, dates: tuple[str, ...] = (), strings: bool = False) -> Table:
+
+def _partitions() -> list[str]:
+    statements = [
+        f"CREATE TABLE resource_version_{name.lower()} PARTITION OF resource_version FOR VALUES IN ('{name}')"
+        for name in HEAVY
+    ]
+    statements.append("CREATE TABLE resource_version_other PARTITION OF resource_version DEFAULT")
+    # Only here does a type share its partition, so only here does the history of one type need an index.
+    statements.append("CREATE INDEX resource_version_other_type_seq ON resource_version_other (type, seq)")
+    return statements
+
+
+for _statement in _partitions():
+    event.listen(resource_version, "after_create", DDL(_statement))
+
+
+def resource_table(
+    name: str, dates: tuple[str, ...] = (), strings: bool = False, patient: bool = True, busy: bool = True
+) -> Table:
     """The search table of FHIR type *name*, such as `r_observation`.
 
     `keys` holds every token, reference and uri as `param=value` (see `fhir.index`), `strings` the normalised words
-    of string parameters as lexemes `param=word`, and each date parameter a range column `d_<param>`.
+    of string parameters as lexemes `param=word`, and each date parameter a range column `d_<param>`. A type that is
+    not *busy* has few rows, and goes without the indexes that serve long lists.
     """
     table_name = f"r_{name.lower()}"
     columns = [
@@ -53,10 +104,17 @@ def resource_table(name: str, dates: tuple[str, ...] = (), strings: bool = False
     columns += [Column(date_column(date), TSTZRANGE) for date in dates]
     table = Table(table_name, metadata, *columns)
     Index(f"{table_name}_keys", table.c["keys"], postgresql_using="gin")
-    Index(f"{table_name}_updated", table.c.updated, table.c.id)
-    Index(f"{table_name}_patient", table.c.patient_id, *([table.c[date_column(dates[0])]] if dates else []))
+    if patient:
+        Index(f"{table_name}_patient", table.c.patient_id, *([table.c[date_column(dates[0])]] if dates else []))
     if strings:
         Index(f"{table_name}_strings", table.c.strings, postgresql_using="gin")
+    if busy:
+        Index(f"{table_name}_updated", table.c.updated, table.c.id)
+        for date in dates:
+            column = table.c[date_column(date)]
+            # A GiST index on the range serves every prefix (eq, ge, sa, ...), open periods included.
+            where = text(f"{column.name} IS NOT NULL")
+            Index(f"{table_name}_{column.name}", column, postgresql_using="gist", postgresql_where=where)
     return table
 
 

@@ -1,0 +1,120 @@
+"""What the hub knows of each FHIR type: its search parameters, its link to a person, and its search table.
+
+Made from `data/search-parameters.json` (HL7 FHIR R4, CC0). Importing this module puts one table per served type on
+`fhir.tables.metadata`; it compiles nothing else, so that it stays cheap for every command line.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table
+
+from fhir.paths import alternatives
+from fhir.tables import resource_table
+from fhir.types import SERVED
+
+# Kinds of search parameter that the store answers. The others are refused by name (see `ResourceSpec.refused`).
+KINDS = frozenset({"token", "reference", "date", "string", "uri"})
+# Parameters that say whom a resource is about, the best first: a performer or author in the patient compartment
+# does not make a record that person's.
+_ABOUT = ("patient", "subject", "beneficiary", "individual", "actor")
+# Said by no search parameter: a stored file belongs to whoever its security context names.
+_ALSO_ABOUT = {"Binary": ("Binary.securityContext",)}
+ONLY_PATIENT = ".where(resolve() is Patient)"
+# Definitions and directories: few rows, so the indexes that serve lists of thousands would only cost start-up time.
+_BUSY_WITHOUT_PATIENT = frozenset(
+    """AuditEvent Binary Bundle Device Group HealthcareService Location Medication MessageHeader Organization
+    Practitioner PractitionerRole Schedule Slot Subscription Task""".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParam:
+    """A search parameter.
+
+    `targets` are the types a reference may name (empty: any). `stored` names the parameters whose index entries answer
+    this one, so that `Observation?patient=` and `combo-code=` cost no entries of their own.
+    """
+
+    code: str
+    type: str
+    expression: str
+    targets: frozenset[str] = frozenset()
+    stored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSpec:
+    """One served type. `patient_paths` are FHIRPaths to the person it is about, the best first."""
+
+    type: str
+    params: dict[str, SearchParam]
+    patient_paths: tuple[str, ...]
+    dates: tuple[str, ...]
+    strings: bool
+    table: Table
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def in_patient_compartment(self) -> bool:
+        return bool(self.patient_paths) or self.type == "Patient"
+
+
+def _specs() -> dict[str, ResourceSpec]:
+    raw = msgspec.json.decode((Path(__file__).parent / "data" / "search-parameters.json").read_bytes())
+    common = {code: _param(code, row) for code, row in raw["params"]["Resource"].items()}
+    params, patient = raw["params"], raw["patient"]
+    return {type_: _spec(type_, params.get(type_, {}), common, patient.get(type_, [])) for type_ in sorted(SERVED)}
+
+
+def _spec(type_: str, rows: dict[str, Any], common: dict[str, SearchParam], compartment: list[str]) -> ResourceSpec:
+    known = {code: _param(code, row) for code, row in rows.items() if row[0] in KINDS}
+    params = common | _shared(known)
+    refused = {code: row[0] for code, row in rows.items() if row[0] not in KINDS}
+    dates = tuple(code for code, param in known.items() if param.type == "date")
+    first = [code for code in ("date", "authored", "authored-on", "created") if code in dates]
+    dates = tuple(dict.fromkeys((*first, *dates)))
+    strings = any(param.type == "string" for param in known.values())
+    about = [rows[code][1] for code in _ABOUT if code in known and (code == "patient" or code in compartment)]
+    paths = [part.removesuffix(ONLY_PATIENT) for expression in about for part in alternatives(expression)]
+    patient_paths = tuple(dict.fromkeys((*paths, *_ALSO_ABOUT.get(type_, ()))))
+    patient = bool(patient_paths) or type_ == "Patient"
+    table = resource_table(type_, dates, strings, patient, busy=patient or type_ in _BUSY_WITHOUT_PATIENT)
+    return ResourceSpec(type_, params, patient_paths, dates, strings, table, refused)
+
+
+def _param(code: str, row: list[Any]) -> SearchParam:
+    kind, expression, targets = row
+    return SearchParam(code, kind, expression, frozenset(targets) - {"Resource"}, (code,))
+
+
+def _shared(params: dict[str, SearchParam]) -> dict[str, SearchParam]:
+    """Let a parameter use the index entries of others where they hold the same values."""
+    single: dict[tuple[str, str], str] = {}
+    for code, param in params.items():
+        if "|" not in param.expression:
+            single.setdefault((param.type, param.expression), code)
+    shared = {}
+    for code, param in params.items():
+        if param.type in {"date", "string"}:
+            stored: tuple[str, ...] = (code,)
+            if param.type == "string":
+                stored = (single.get((param.type, param.expression), code),)
+        else:
+            parts = [_unrestricted(part, param) for part in alternatives(param.expression)]
+            owners = [single.get((param.type, part)) for part in parts]
+            stored = tuple(dict.fromkeys(owner for owner in owners if owner)) if all(owners) else (code,)
+        shared[code] = SearchParam(code, param.type, param.expression, param.targets, stored)
+    return shared
+
+
+def _unrestricted(part: str, param: SearchParam) -> str:
+    """`A.subject.where(resolve() is Patient)` finds the references of `A.subject` that name the one target Patient."""
+    if len(param.targets) == 1:
+        return part.removesuffix(f".where(resolve() is {next(iter(param.targets))})")
+    return part
+
+
+SPECS: dict[str, ResourceSpec] = _specs()

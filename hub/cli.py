@@ -85,6 +85,47 @@ def doctor(
         raise typer.Exit(1)
 
 
+@audit.command("verify")
+def verify_audit(
+    expect_head: Annotated[
+        str | None, typer.Option(help="A head that was kept outside the database, as this command prints it.")
+    ] = None,
+) -> None:
+    """Recompute the hash chain of the audit trail. Exit code 1 when a row or a seal was changed, removed or added.
+
+    Keep the head that it prints outside the database: giving it back later proves that nothing before it was rewritten.
+    """
+    import asyncio
+
+    import psycopg
+
+    from hub import embedded
+    from hub.audit import Verification, verify
+    from hub.db import Database, database_url
+    from hub.settings import settings
+
+    async def run(url: str) -> Verification:
+        # One statement reads the whole trail: no time limit.
+        database = Database(url, pool_size=1, statement_timeout_ms=0)
+        try:
+            async with database.transaction() as tx:
+                with console.status("verifying") as status:
+                    return await verify(tx.pg, expect_head, lambda rows: status.update(f"{rows:,} rows verified"))
+        finally:
+            await database.close()
+
+    try:
+        with database_url(settings()) as url:
+            result = asyncio.run(run(url))
+    except (psycopg.Error, embedded.EmbeddedError, ValueError) as error:
+        raise stop(f"{error}; `carehub doctor` says more") from error
+    if not result.intact:
+        raise stop(f"the audit trail does not hold at block {result.broken_block}: {result.why}")
+    console.print(f"intact: {result.rows:,} rows in {result.blocks:,} blocks, {result.unsealed:,} not yet sealed")
+    if result.head is not None:
+        console.print(f"head: {result.head}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     app()
 

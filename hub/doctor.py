@@ -153,7 +153,7 @@ def database(connection: psycopg.Connection, settings: Settings, url: str) -> It
 
 
 def _value(connection: psycopg.Connection, query: str) -> object:
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(query).fetchone()
     assert row is not None
     return row[0]
 

@@ -14,18 +14,30 @@ SHORTEST_SECRET = 32  # characters; below that a signature can be guessed
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CAREHUB_", frozen=True)
 
-    database_url: str | None = Field(None, description="PostgreSQL 15+ to use; without it the embedded one is started.")
-    data_dir: Path = Field(Path(".carehub"), description="Where the embedded PostgreSQL and the secret key are kept.")
-    base_url: str | None = Field(None, description="Public address without a trailing slash, when behind a proxy.")
-    secret: SecretStr | None = Field(None, description="Signs paging cursors; made and kept in data_dir when absent.")
-    demonstration: bool = Field(False, description="Allow demonstration accounts and show the band that says so.")
-    session_hours: int = Field(12, ge=1, description="How long a sign-in lasts.")
-    pool_size: int = Field(10, ge=2, description="Database connections per process.")
-    statement_timeout_ms: int = Field(
-        15_000, ge=100, description="A statement that runs longer is cancelled (503 too-costly)."
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL 15+ to use; without it the embedded one is started."
     )
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest request body, after decompression.")
-    max_page_size: int = Field(1000, ge=1, description="Largest _count of a search.")
+    data_dir: Path = Field(
+        default=Path(".carehub"), description="Where the embedded PostgreSQL and the secret key are kept."
+    )
+    base_url: str | None = Field(
+        default=None, description="Public address without a trailing slash, when behind a proxy."
+    )
+    secret: SecretStr | None = Field(
+        default=None, description="Signs paging cursors; made and kept in data_dir when absent."
+    )
+    demonstration: bool = Field(
+        default=False, description="Allow demonstration accounts and show the band that says so."
+    )
+    session_hours: int = Field(default=12, ge=1, description="How long a sign-in lasts.")
+    pool_size: int = Field(default=10, ge=2, description="Database connections per process.")
+    statement_timeout_ms: int = Field(
+        default=15_000, ge=100, description="A statement that runs longer is cancelled (503 too-costly)."
+    )
+    max_body_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1024, description="Largest request body, after decompression."
+    )
+    max_page_size: int = Field(default=1000, ge=1, description="Largest _count of a search.")
 
     @field_validator("database_url")
     @classmethod

@@ -98,9 +98,9 @@ def approves(approvals: Iterable[Approval], now: datetime) -> bool:
 def decision(consent: JSON) -> Decision | None:
     """What a Consent says about care planning, time aside; None when it says nothing.
 
-    It speaks when it is active, its scope and category are of SCOPES and CATEGORIES, and a stated purpose is care. It
-    says no by `provision.type` deny, or by an opt-out policy that no `permit` lifts. A no that is narrowed (to a person,
-    to some data) is an exception, not an answer, unless it names the organisation that asked.
+    It speaks when it is active, its scope and category are of SCOPES and CATEGORIES, and a stated purpose is care.
+    It says no by `provision.type` deny, or by an opt-out policy that no `permit` lifts. A no that is narrowed (to a
+    person, to some data) is an exception, not an answer, unless it names the organisation that asked.
     """
     if consent.get("status") != "active":
         return None
@@ -153,7 +153,7 @@ def new_consent(
     provision: JSON = {"type": "permit"}
     if until:
         provision["period"] = {"end": until.isoformat()}
-    extensions = [{"url": APPROVAL_HOW, "valueString": how.strip()}]
+    extensions: list[JSON] = [{"url": APPROVAL_HOW, "valueString": how.strip()}]
     if recorded_by:
         extensions.append({"url": RECORDED_BY, "valueReference": {"reference": recorded_by}})
     return {

@@ -16,6 +16,7 @@ from care_plans.shapes import (
     extension_value,
     nested,
     reference_id,
+    set_extension,
 )
 
 # Standards: Interweave for the category, NRLF for the document type (PRSB PCSP v2.0, DAPB4022).
@@ -142,6 +143,10 @@ def is_persons_plan(resource: JSON) -> bool:
     if resource.get("intent") == "plan" or not resource.get("category"):
         return True
     return any(coding in CARE_PLAN_CODES for coding in codings(resource["category"]))
+
+
+def is_active_plan(resource: JSON) -> bool:
+    return resource.get("status") == "active" and is_persons_plan(resource)
 
 
 def title(resource: JSON) -> str:
@@ -279,6 +284,21 @@ def new_plan(
     if addresses:
         resource["addresses"] = [{"reference": reference} for reference in addresses]
     return Plan(resource)
+
+
+def stopped(resource: JSON, status: str, by: str, on: date, why: str) -> JSON:
+    """The CarePlan in a status that stops it (on-hold, revoked, completed), with who, when and why beside it.
+
+    `EXT/suspended` {by, on, why} tells later that the plan was active once: it may go on without a new agreement.
+    """
+    plan = {**resource, "status": status}
+    parts = [
+        {"url": "by", "valueReference": {"reference": by}},
+        {"url": "on", "valueDate": on.isoformat()},
+        {"url": "why", "valueString": why},
+    ]
+    set_extension(plan, "suspended", {"extension": parts})
+    return plan
 
 
 def goal_ids(resource: JSON) -> tuple[str, ...]:

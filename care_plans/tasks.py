@@ -29,7 +29,7 @@ class TaskRow:
 
 
 def row(task: JSON, version: int, hub_id: str | None = None) -> TaskRow:
-    """The row of a Task. *hub_id* is the patient's home hub, which the caller knows; else the owning Organization."""
+    """The row of a Task. *hub_id* is the patient's home hub when the caller knows it, else the owning Organization."""
     owner: JSON = task.get("owner") or {}
     return TaskRow(
         id=str(task["id"]),

@@ -1,8 +1,29 @@
-"""Who asks: the Actor of a request."""
+"""Who asks: the Actor of a request, found from its bearer token, device key or session cookie.
 
+Secrets are 256 random bits and are kept as SHA-256 only, so a look-up by hash tells a guesser nothing, not even by its
+timing. Tokens and device keys are remembered for `REMEMBERED` seconds, because devices send in bursts: a revocation
+takes effect within that time. Sessions are looked up every time, so sign-out takes effect at once.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
+from fhir.outcome import Refusal, refuse
+from hub.db import Database
+from hub.gathering import Gathering
 from hub.roles import PERMISSIONS, ROLES
+
+SESSION_COOKIE = "carehub_session"
+TOKEN_PREFIX = "cht_"  # noqa: S105 (what tokens begin with, so that scanners of leaked secrets find them)
+DEVICE_PREFIX = "chd_"
+
+REMEMBERED = 2.0
+MOST_REMEMBERED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +68,128 @@ IMPORTER = Actor(
     reference="Device/care-hub-import",
     subjects=("Device/care-hub-import",),
 )
+
+
+def new_secret(prefix: str = "") -> str:
+    """256 random bits in URL-safe letters after *prefix*."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def fingerprint(secret: str) -> bytes:
+    """What the database keeps of a secret. Random secrets need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+async def authenticate(headers: Mapping[str, str], cookies: Mapping[str, str], database: Database) -> Actor:
+    """The actor of a request with these *headers* (names in lower case) and *cookies*.
+
+    A request that brings an Authorization header is judged by it alone. Raises Refusal 401 when there is no valid
+    credential: none, unknown, expired, revoked, or of an account that was closed.
+    """
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(" ")
+        secret = secret.strip()
+        if scheme.lower() == "bearer" and secret.startswith((TOKEN_PREFIX, DEVICE_PREFIX)):
+            actor = await _door(database).by_credential(fingerprint(secret))
+            if actor is not None:
+                return actor
+        raise _unknown('Bearer realm="Care Hub", error="invalid_token"')
+    cookie = cookies.get(SESSION_COOKIE)
+    actor = await _door(database).by_session(fingerprint(cookie)) if cookie else None
+    if actor is None:
+        raise _unknown('Bearer realm="Care Hub"')
+    return actor
+
+
+def account_actor(
+    account_id: str,
+    name: str,
+    role: str,
+    reference: str,
+    organisations: list[str],
+    hub_id: str | None,
+    csrf: str | None = None,
+) -> Actor:
+    """The actor that a row of `account` acts as."""
+    kind = {"patient": "patient", "carer": "patient", "ehr-system": "system"}.get(role, "user")
+    subjects = (reference,) if kind == "patient" else (reference, *organisations)
+    return Actor(kind, account_id, name, role, reference, subjects, hub_id, csrf)
+
+
+def _unknown(challenge: str) -> Refusal:
+    refusal = refuse(401, "login", "Sign in, or send a valid bearer token or device key.")
+    refusal.headers["WWW-Authenticate"] = challenge
+    return refusal
+
+
+_BY_CREDENTIAL = """
+SELECT credential.hash, credential.kind, device.id, device.name, account.id, account.name, account.role,
+       account.reference, account.organisations, account.hub_id
+FROM credential
+LEFT JOIN device ON credential.kind = 'device' AND device.id = credential.device_id
+LEFT JOIN account ON credential.kind = 'token' AND account.id = credential.account_id AND account.active
+WHERE credential.hash = ANY(%s) AND credential.revoked IS NULL
+  AND (credential.expires IS NULL OR credential.expires > now())
+"""
+_BY_SESSION = """
+SELECT session.hash, account.id, account.name, account.role, account.reference, account.organisations, account.hub_id,
+       session.csrf
+FROM session JOIN account ON account.id = session.account_id AND account.active
+WHERE session.hash = ANY(%s) AND session.expires > now()
+"""
+
+
+class _Door:
+    """Looks up credentials for all requests that wait at once, in one query."""
+
+    def __init__(self, database: Database) -> None:
+        self._remembered: dict[bytes, tuple[float, Actor]] = {}
+        self._credentials: Gathering[bytes, Actor | None] = Gathering(self._load_credentials, max_batch=1000)
+        self._sessions: Gathering[bytes, Actor | None] = Gathering(self._load_sessions, max_batch=1000)
+        self._database = ref(database)  # `_doors` must be able to let go of the database
+
+    async def by_credential(self, hash_: bytes) -> Actor | None:
+        known = self._remembered.get(hash_)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        actor = await self._credentials.submit(hash_)
+        if actor is not None:
+            if len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[hash_] = (time.monotonic() + REMEMBERED, actor)
+        return actor
+
+    async def by_session(self, hash_: bytes) -> Actor | None:
+        return await self._sessions.submit(hash_)
+
+    async def _load_credentials(self, hashes: list[bytes]) -> list[Actor | None]:
+        found: dict[bytes, Actor] = {}
+        for hash_, kind, device_id, device_name, *account in await self._rows(_BY_CREDENTIAL, hashes):
+            if kind == "device" and device_id is not None:
+                reference = f"Device/{device_id}"
+                found[bytes(hash_)] = Actor("device", device_id, device_name, "device", reference, (reference,))
+            elif kind == "token" and account[0] is not None:
+                found[bytes(hash_)] = account_actor(*account)
+        return [found.get(hash_) for hash_ in hashes]
+
+    async def _load_sessions(self, hashes: list[bytes]) -> list[Actor | None]:
+        rows = await self._rows(_BY_SESSION, hashes)
+        found = {bytes(hash_): account_actor(*account) for hash_, *account in rows}
+        return [found.get(hash_) for hash_ in hashes]
+
+    async def _rows(self, query: str, hashes: list[bytes]) -> list[tuple[Any, ...]]:
+        database = self._database()
+        assert database is not None, "whoever waits for the answer holds the database"
+        async with database.transaction() as tx:
+            return await (await tx.pg.execute(query, (hashes,))).fetchall()
+
+
+_doors: WeakKeyDictionary[Database, _Door] = WeakKeyDictionary()
+
+
+def _door(database: Database) -> _Door:
+    door = _doors.get(database)
+    if door is None:
+        door = _doors[database] = _Door(database)
+    return door

@@ -71,7 +71,7 @@ _TYPES_OF: dict[str, str] = {
         DetectedIssue DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare FamilyMemberHistory
         Group ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation Linkage List MeasureReport
         Media MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MessageHeader
-        MolecularSequence NutritionOrder Procedure Provenance RequestGroup ResearchSubject Specimen SupplyDelivery
+        MolecularSequence NutritionOrder OperationOutcome Parameters Procedure Provenance RequestGroup ResearchSubject Specimen SupplyDelivery
         SupplyRequest VerificationResult VisionPrescription""",
     "referral": "ServiceRequest Task Appointment AppointmentResponse",
     "messages": "Communication CommunicationRequest",
@@ -79,10 +79,9 @@ _TYPES_OF: dict[str, str] = {
     "directory": "Organization OrganizationAffiliation Location HealthcareService Endpoint Schedule Slot InsurancePlan",
     "staff": "Practitioner PractitionerRole",
     "definition": """ActivityDefinition BiologicallyDerivedProduct CapabilityStatement CatalogEntry ChargeItemDefinition
-        CodeSystem CompartmentDefinition ConceptMap DeviceDefinition EffectEvidenceSynthesis EventDefinition Evidence
-        EvidenceVariable ExampleScenario GraphDefinition ImplementationGuide Library Measure Medication
+        CodeSystem CompartmentDefinition ConceptMap DeviceDefinition EventDefinition ExampleScenario GraphDefinition ImplementationGuide Library Measure Medication
         MedicationKnowledge MessageDefinition NamingSystem ObservationDefinition OperationDefinition PlanDefinition
-        Questionnaire ResearchDefinition ResearchElementDefinition ResearchStudy RiskEvidenceSynthesis SearchParameter
+        Questionnaire ResearchDefinition ResearchElementDefinition ResearchStudy SearchParameter
         SpecimenDefinition StructureDefinition StructureMap Substance TerminologyCapabilities ValueSet""",
     "financial": """Account ChargeItem Claim ClaimResponse Contract Coverage CoverageEligibilityRequest
         CoverageEligibilityResponse EnrollmentRequest EnrollmentResponse ExplanationOfBenefit Invoice PaymentNotice

@@ -1,0 +1,333 @@
+"""Who did what: one row per read and write, sealed into a hash chain a moment after the transaction has ended.
+
+Rows are written in the transaction of what they record, so there is no write without its row and no row without its
+write. A chain made at that moment would queue every writer behind every other; instead a sealer comes along once a
+second. Every row carries the id of its transaction; below the oldest transaction still open nothing can appear or
+vanish any more, so the rows of that range are final. The sealer hashes them with the digest of the block before them.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.rows import TupleRow
+
+from hub.db import Database
+from hub.gathering import Gathering
+from hub.identity import Actor
+
+# Set by hub.security for each request; ties together what one request did.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+# Any constant: one sealer at a time among all processes on one database.
+SEALER_LOCK = 0x0A0D17
+
+GENESIS = b"\0" * 32
+FETCH = 5_000
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the trail. `detail` holds ids, counts and codes only, never what a record says."""
+
+    actor: str
+    role: str
+    action: str
+    type: str | None = None
+    resource_id: str | None = None
+    patient_id: str | None = None
+    outcome: str = "ok"
+    detail: JSON | None = None
+    request_id: str | None = field(default_factory=REQUEST_ID.get)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def entry(
+    actor: Actor,
+    action: str,
+    type_: str | None = None,
+    resource_id: str | None = None,
+    patient_id: str | None = None,
+    *,
+    outcome: str = "ok",
+    detail: JSON | None = None,
+) -> Entry:
+    """What *actor* did. `action`: read, vread, search, history, create, update, delete, export, sign-in, ..."""
+    return Entry(actor.reference, actor.role, action, type_, resource_id, patient_id, outcome, detail)
+
+
+_INSERT = """
+INSERT INTO audit (at, actor, role, action, type, resource_id, patient_id, outcome, detail, request_id)
+SELECT * FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                     %s::text[], %s::jsonb[], %s::text[])
+"""
+
+
+async def record(pg: psycopg.AsyncConnection[Any], entries: Sequence[Entry]) -> None:
+    """Write *entries* in the caller's transaction; one statement for any number."""
+    if not entries:
+        return
+    await pg.execute(
+        _INSERT,
+        (
+            [one.at for one in entries],
+            [one.actor for one in entries],
+            [one.role for one in entries],
+            [one.action for one in entries],
+            [one.type for one in entries],
+            [one.resource_id for one in entries],
+            [one.patient_id for one in entries],
+            [one.outcome for one in entries],
+            [None if one.detail is None else msgspec.json.encode(one.detail).decode() for one in entries],
+            [one.request_id for one in entries],
+        ),
+    )
+
+
+class ReadLog:
+    """Writes the rows of reads: those of all requests under way in one commit; a read is answered only after it.
+
+    The commit does not wait for the disk (`synchronous_commit = off`): a crash of the service loses nothing, a crash
+    of PostgreSQL at most the reads of its last moments (three times `wal_writer_delay`, 0.6 s). Writes are never
+    recorded this way.
+    """
+
+    def __init__(self, database: Database, max_batch: int = 500) -> None:
+        self._database = database
+        self._gathering: Gathering[tuple[Entry, ...], None] = Gathering(self._write, max_batch)
+
+    async def record(self, *entries: Entry) -> None:
+        """Returns when the rows are committed; raises what the database raised."""
+        await self._gathering.submit(entries)
+
+    async def close(self) -> None:
+        await self._gathering.close()
+
+    async def _write(self, groups: list[tuple[Entry, ...]]) -> list[None]:
+        async with self._database.transaction() as tx:
+            await tx.pg.execute("SET LOCAL synchronous_commit = off")
+            await record(tx.pg, [one for group in groups for one in group])
+        return [None] * len(groups)
+
+
+# -- sealing -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A block of the chain: all rows of transactions in [tx_from, tx_until), and the digest that covers them."""
+
+    block: int
+    tx_from: int
+    tx_until: int
+    rows: int
+    sealed: datetime
+    digest: bytes
+
+    @property
+    def head(self) -> str:
+        """`block:digest`, to be kept outside the database."""
+        return f"{self.block}:{self.digest.hex()}"
+
+
+class ClockWentBack(Exception):
+    """The transaction counter stands below the last seal: the data was restored into another PostgreSQL cluster."""
+
+
+_LAST_SEAL = """
+SELECT block, tx_from::text::bigint, tx_until::text::bigint, rows, sealed, digest FROM audit_seal
+ORDER BY block DESC LIMIT 1
+"""
+_HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_ROWS = """
+SELECT tx::text::bigint, seq, (extract(epoch FROM at) * 1000000)::bigint, actor, role, action, type, resource_id,
+       patient_id, outcome, detail::text, request_id
+FROM audit WHERE tx >= %s::text::xid8 AND tx < %s::text::xid8 ORDER BY tx, seq
+"""
+_ANY_ROW = "SELECT EXISTS (SELECT 1 FROM audit WHERE tx >= %s::text::xid8 AND tx < %s::text::xid8)"
+
+
+async def seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
+    """Seal what has become final since the last block; None when there is nothing, or another process is at it.
+
+    The horizon is read before the rows: a later snapshot sees every transaction below it. A transaction that stays
+    open holds the horizon back, never lets rows slip behind it.
+    """
+    if not await _one(pg, "SELECT pg_try_advisory_xact_lock(%s)", (SEALER_LOCK,)):
+        return None
+    last = await last_seal(pg)
+    tx_from, previous = (last.tx_until, last.digest) if last else (0, GENESIS)
+    horizon = await _one(pg, _HORIZON)
+    if horizon < tx_from:
+        raise ClockWentBack(f"transaction counter {horizon} is below the last seal's {tx_from}")
+    if not await _one(pg, _ANY_ROW, (tx_from, horizon)):
+        return None
+    block, now = (last.block + 1 if last else 1), datetime.now(UTC)
+    hasher, rows = hashlib.sha256(), 0
+    async with pg.cursor(name="audit_to_seal") as cursor:
+        cursor.itersize = FETCH
+        await cursor.execute(_ROWS, (tx_from, horizon))
+        async for row in cursor:
+            hasher.update(_canonical(row))
+            rows += 1
+    sealed = Seal(block, tx_from, horizon, rows, now, b"")
+    digest = _chain(previous, sealed, hasher.digest())
+    await pg.execute(
+        "INSERT INTO audit_seal (block, tx_from, tx_until, rows, sealed, digest)"
+        " VALUES (%s, %s::text::xid8, %s::text::xid8, %s, %s, %s)",
+        (block, tx_from, horizon, rows, now, digest),
+    )
+    return Seal(block, tx_from, horizon, rows, now, digest)
+
+
+async def last_seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
+    row = await (await pg.execute(_LAST_SEAL)).fetchone()
+    return Seal(*row) if row else None
+
+
+def _canonical(row: TupleRow) -> bytes:
+    """One JSON array and a line feed per row: unambiguous, whatever the values hold."""
+    return msgspec.json.encode(row) + b"\n"
+
+
+def _chain(previous: bytes, seal_: Seal, content: bytes) -> bytes:
+    facts = (seal_.block, seal_.tx_from, seal_.tx_until, seal_.rows, int(seal_.sealed.timestamp() * 1_000_000))
+    return hashlib.sha256(previous + msgspec.json.encode(facts) + content).digest()
+
+
+# -- verifying ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """`head` is the digest to keep outside the database; `broken` the first block that does not hold, and why."""
+
+    blocks: int
+    rows: int
+    unsealed: int
+    head: str | None
+    broken_block: int | None = None
+    why: str | None = None
+
+    @property
+    def intact(self) -> bool:
+        return self.why is None
+
+
+async def verify(
+    pg: psycopg.AsyncConnection[Any],
+    expect_head: str | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Verification:
+    """Recompute the whole chain, streaming, and stop at the first block that does not hold.
+
+    Finds rows that were changed, removed or slipped into sealed ranges, and seals that were changed or removed.
+    Whoever can write to the database can also write a wholly new chain or cut its end off: against that, keep the
+    head outside and give it as *expect_head* (`block:digest`, any block of the past).
+    """
+    blocks, done, previous = 0, 0, None
+    last = await last_seal(pg)
+    sealed_until = last.tx_until if last else 0
+    unsealed = await _one(pg, "SELECT count(*) FROM audit WHERE tx >= %s::text::xid8", (sealed_until,))
+
+    def result(broken_block: int | None = None, why: str | None = None) -> Verification:
+        return Verification(blocks, done, unsealed, last.head if last else None, broken_block, why)
+
+    expected_block, expected_digest = _parse_head(expect_head) if expect_head else (None, None)
+    met = expected_block is None
+    async with (
+        pg.cursor(name="audit_seals") as seals,
+        pg.cursor(name="audit_rows") as cursor,
+    ):
+        seals.itersize = cursor.itersize = FETCH
+        await seals.execute(
+            "SELECT block, tx_from::text::bigint, tx_until::text::bigint, rows, sealed, digest FROM audit_seal"
+            " WHERE block <= %s ORDER BY block",
+            (last.block if last else 0,),
+        )
+        await cursor.execute(_ROWS, (0, sealed_until))
+        rows = aiter(cursor)
+        waiting = await anext(rows, None)
+        async for seal_row in seals:
+            seal_ = Seal(*seal_row)
+            if seal_.block != blocks + 1:
+                return result(blocks + 1, f"block {blocks + 1} is missing")
+            if seal_.tx_from != (previous.tx_until if previous else 0):
+                return result(seal_.block, "does not begin where the block before it ends")
+            hasher, count = hashlib.sha256(), 0
+            while waiting is not None and waiting[0] < seal_.tx_until:
+                hasher.update(_canonical(waiting))
+                count += 1
+                waiting = await anext(rows, None)
+            if count != seal_.rows:
+                return result(seal_.block, f"{seal_.rows} rows were sealed, {count} are there")
+            if _chain(previous.digest if previous else GENESIS, seal_, hasher.digest()) != seal_.digest:
+                return result(seal_.block, "the rows or the seal were changed after sealing")
+            if seal_.block == expected_block:
+                if seal_.digest != expected_digest:
+                    return result(seal_.block, "differs from the head that was kept outside")
+                met = True
+            blocks, done, previous = blocks + 1, done + count, seal_
+            progress(done)
+    if not met:
+        return result(expected_block, "the block that was kept outside as head is not there any more")
+    return result()
+
+
+def _parse_head(head: str) -> tuple[int, bytes]:
+    block, _, digest = head.partition(":")
+    try:
+        return int(block), bytes.fromhex(digest)
+    except ValueError as error:
+        raise ValueError(
+            f"{head!r} is not a head: it reads like 42:9f86d081…, as `carehub audit verify` prints"
+        ) from error
+
+
+async def _one(pg: psycopg.AsyncConnection[Any], query: str, params: Sequence[Any] = ()) -> Any:
+    row = await (await pg.execute(query, params)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+# -- reading the trail -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One line of 'who has looked at my record': what somebody did on one day, and how often."""
+
+    actor: str
+    name: str
+    role: str
+    action: str
+    last: datetime
+    times: int
+
+
+_LOOKS = """
+SELECT look.actor,
+       coalesce((SELECT max(name) FROM account WHERE account.reference = look.actor),
+                (SELECT name FROM device WHERE 'Device/' || device.id = look.actor), look.actor),
+       look.role, look.action, look.last, look.times
+FROM (SELECT actor, role, action, max(at) AS last, count(*) AS times
+      FROM audit WHERE patient_id = %s AND outcome = 'ok' AND at < %s
+      GROUP BY actor, role, action, date_trunc('day', at, 'Europe/London')
+      ORDER BY 4 DESC LIMIT %s) look
+ORDER BY look.last DESC
+"""
+
+
+async def looks(
+    pg: psycopg.AsyncConnection[Any], patient_id: str, before: datetime | None = None, limit: int = 100
+) -> list[Look]:
+    """Who read or changed one person's record, newest first, one line per actor, action and day (London)."""
+    found = await pg.execute(_LOOKS, (patient_id, before or datetime.now(UTC), limit))
+    return [Look(*row) for row in await found.fetchall()]

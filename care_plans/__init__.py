@@ -17,7 +17,7 @@ For pages and flows:
 
     plan.Plan(resource, goal_resources)          the plan in words; plan.with_goals(resource, goals); plan.new_plan(...)
     edits.apply(plan, edits, actor, today) -> Plan     pure; plan.written(before, after) -> resources to store
-    edits.from_form(kind, fields, new_id) -> Edit      422 names the field
+    forms.edit(kind, form, new_id) -> Edit             422 names the field
     difference.difference(before, after) -> [PlanChange]
     conflict.three_way(base, mine, theirs) -> Conflict(clashes, merged); conflict.resolve(conflict, choices) -> Plan;
         conflict.StaleEdit(conflict) is the Refusal 409 that carries it

@@ -132,8 +132,8 @@ class Plan:
         )
 
     @property
-    def suspended_why(self) -> str | None:
-        found = nested(extension(self.resource, "suspended"), "why").get("valueString")
+    def stopped_why(self) -> str | None:
+        found = nested(extension(self.resource, "stopped"), "why").get("valueString")
         return found or None
 
 
@@ -289,7 +289,7 @@ def new_plan(
 def stopped(resource: JSON, status: str, by: str, on: date, why: str) -> JSON:
     """The CarePlan in a status that stops it (on-hold, revoked, completed), with who, when and why beside it.
 
-    `EXT/suspended` {by, on, why} tells later that the plan was active once: it may go on without a new agreement.
+    `EXT/stopped` {by, on, why} keeps them. See `is_suspended`.
     """
     plan = {**resource, "status": status}
     parts = [
@@ -297,8 +297,13 @@ def stopped(resource: JSON, status: str, by: str, on: date, why: str) -> JSON:
         {"url": "on", "valueDate": on.isoformat()},
         {"url": "why", "valueString": why},
     ]
-    set_extension(plan, "suspended", {"extension": parts})
+    set_extension(plan, "stopped", {"extension": parts})
     return plan
+
+
+def is_suspended(resource: JSON) -> bool:
+    """Was this plan active, and put on hold by the hub? Then it may go on without a new agreement."""
+    return resource.get("status") == "on-hold" and extension(resource, "stopped") is not None
 
 
 def goal_ids(resource: JSON) -> tuple[str, ...]:

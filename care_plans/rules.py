@@ -14,7 +14,7 @@ from datetime import date
 
 from care_plans.consent import approval_required
 from care_plans.facts import OWNED, Facts, Pair, person
-from care_plans.plan import goal_ids, is_active_plan, is_persons_plan, stopped
+from care_plans.plan import goal_ids, is_active_plan, is_persons_plan, is_suspended, stopped
 from care_plans.shapes import EXTENSION, JSON, extension, literals
 from fhir.outcome import refuse
 
@@ -86,7 +86,7 @@ def only_stops(before: JSON, after: JSON) -> bool:
 
 def _content(plan: JSON) -> JSON:
     kept = {key: value for key, value in plan.items() if key not in ("status", "meta", "text", "period", "extension")}
-    extensions = [ext for ext in plan.get("extension") or () if ext.get("url") != EXTENSION + "suspended"]
+    extensions = [ext for ext in plan.get("extension") or () if ext.get("url") != EXTENSION + "stopped"]
     return {**kept, "extension": extensions}
 
 
@@ -111,7 +111,7 @@ def agreed_before_active(before: JSON | None, after: JSON | None, facts: Facts) 
     """
     if before is None or after is None or not is_active_plan(after):
         return
-    if before.get("status") == "active" or extension(before, "suspended") is not None:
+    if before.get("status") == "active" or is_suspended(before):
         return
     if not facts.own_words.intersection(goal_ids(after)):
         raise refuse(

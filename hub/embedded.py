@@ -112,6 +112,7 @@ def configuration(cluster: Path) -> dict[str, str]:
     """PostgreSQL settings for one small machine: memory by its size, durability never traded."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return {
+        "cluster_name": _name(cluster),
         "listen_addresses": "",
         "unix_socket_directories": str(_socket_dir(cluster)),
         "unix_socket_permissions": "0700",
@@ -174,7 +175,17 @@ def _create(cluster: Path) -> None:
 def _launch(cluster: Path, overrides: Mapping[str, str]) -> int:
     """pg_ctl start, tried again while the children of a killed postmaster still hold its shared memory."""
     _open_to_system_user(cluster)
-    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    if os.path.isdir("/proc/self"):
+        # Its locks name a pid. Where nothing buries zombies (a container without an init) PostgreSQL takes a killed
+        # postmaster for a living one. So we look ourselves, and take the locks away once none of its processes is left.
+        deadline = time.monotonic() + PATIENCE
+        while survivors := processes(cluster):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"processes of a killed PostgreSQL still use {cluster}: {survivors}")
+            time.sleep(0.02)
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
+            (_socket_dir(cluster) / name).unlink(missing_ok=True)
     settings = {**configuration(cluster), **overrides}
     (cluster / "carehub.conf").write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
     (cluster / "carehub.conf").chmod(0o644)
@@ -192,6 +203,19 @@ def _launch(cluster: Path, overrides: Mapping[str, str]) -> int:
         if pid is None:
             raise EmbeddedError(f"PostgreSQL started and went away; {log} ends with:\n{_tail(log)}")
         return pid
+
+
+def processes(cluster: Path) -> list[int]:
+    """Living processes of the cluster's server, told by the name that each carries in its title."""
+    marks = (f"postgres: {_name(cluster)}: ".encode(), b"\0-D\0" + os.fsencode(cluster) + b"\0")
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                title = Path(entry.path, "cmdline").read_bytes() + b"\0"
+                if any(mark in title for mark in marks):
+                    found.append(int(entry.name))
+    return found
 
 
 def _await(cluster: Path) -> None:
@@ -277,7 +301,7 @@ def _socket_dir(cluster: Path) -> Path:
     """The cluster itself, or a short folder in the temporary directory when the socket's path would be too long."""
     if len(os.fsencode(cluster / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
         return cluster
-    short = Path(tempfile.gettempdir()) / f"carehub-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:12]}"
+    short = Path(tempfile.gettempdir()) / _name(cluster)
     owner = cluster.stat()
     short.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
@@ -285,6 +309,10 @@ def _socket_dir(cluster: Path) -> Path:
     elif short.stat().st_uid != os.geteuid():
         raise EmbeddedError(f"{short} belongs to somebody else; choose a shorter CAREHUB_DATA_DIR")
     return short
+
+
+def _name(cluster: Path) -> str:
+    return f"carehub-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:12]}"
 
 
 def _url(cluster: Path, database: str) -> str:

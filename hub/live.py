@@ -1,0 +1,99 @@
+"""Live boards: PostgreSQL says that something changed, every open board is told to look again.
+
+An announcement names a hub and a kind, never a person: the board then fetches its list with its reader's own access.
+One connection per process listens, for all open boards of that process.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import psycopg
+
+CHANNEL = "carehub_live"
+
+# Seconds. A board is told at once, then at most this often; a silent line is kept open through proxies; a stream
+# ends after an hour so that a session that has ended meanwhile is noticed.
+PACE = 1.0
+HEARTBEAT = 15.0
+LONGEST = 3600.0
+RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+
+EVENT = b"event: board\ndata: look\n\n"
+
+
+async def announce(pg: psycopg.AsyncConnection[Any], hub_ids: Iterable[str | None], kind: str = "flag") -> None:
+    """Tell open boards of these hubs, when the transaction commits, that a *kind* (flag, task, ...) changed."""
+    for hub_id in sorted({hub_id or "" for hub_id in hub_ids}):
+        await pg.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{hub_id} {kind}"))
+
+
+class Live:
+    """The listening side of one process: `start` on start-up, `stop` on shutdown, `events` per open board."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._boards: dict[asyncio.Event, str | None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.listening = asyncio.Event()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._listen(), name="live")
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self._wake(None)
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def events(self, hub_id: str | None) -> AsyncIterator[bytes]:
+        """The stream of one board. *hub_id* None: of every hub."""
+        changed = asyncio.Event()
+        self._boards[changed] = hub_id
+        ends = asyncio.get_running_loop().time() + LONGEST
+        try:
+            yield b"retry: 1000\n\n: hello\n\n"
+            while not self._stopping and asyncio.get_running_loop().time() < ends:
+                try:
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if self._stopping:
+                    break
+                changed.clear()
+                yield EVENT
+                await asyncio.sleep(PACE)
+        finally:
+            del self._boards[changed]
+
+    @property
+    def boards(self) -> int:
+        """How many boards are open in this process."""
+        return len(self._boards)
+
+    def _wake(self, hub_id: str | None) -> None:
+        for changed, wanted in self._boards.items():
+            if hub_id is None or wanted is None or wanted == hub_id:
+                changed.set()
+
+    async def _listen(self) -> None:
+        """Listen for ever. When PostgreSQL comes back, every board looks again: it may have missed something."""
+        wait = RETRY_FIRST
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    self._wake(None)
+                    self.listening.set()
+                    wait = RETRY_FIRST
+                    async for notify in connection.notifies():
+                        self._wake(notify.payload.partition(" ")[0] or None)
+            except psycopg.OperationalError:
+                self.listening.clear()
+                await asyncio.sleep(wait)
+                wait = min(RETRY_MOST, wait * 2)

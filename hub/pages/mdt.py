@@ -1,0 +1,165 @@
+"""The MDT board: open clinical flags, ranked, each with its reasons, its trend and what is missing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
+
+from hub import boards
+from hub.boards import MdtRow, Trend
+from hub.pages import words
+from hub.pages.door import demand, signed_in, transaction
+from hub.pages.errors import PageRoute
+from hub.pages.rendering import page
+from hub.pages.sparkline import sparkline
+from monitoring.measures import MEASURES
+
+router = APIRouter(route_class=PageRoute)
+
+# People a meeting of an hour gets through; a line stands under the last of them.
+CAPACITY = 12
+TREND_DAYS = 14
+REASONS = 3
+
+CHIPS = {None: "All", "red": "Red", "amber": "Amber", "open": "Not acknowledged", "seen": "Acknowledged"}
+
+
+@dataclass(slots=True)
+class Row:
+    id: str
+    patient_id: str
+    rank: int
+    look: str
+    word: str
+    name: str
+    who: str
+    summary: str
+    reasons: list[str]
+    missing: str
+    since: str
+    state: str
+    sparkline: Markup
+    value: str
+    value_when: str
+    line: bool
+
+
+@router.get("/mdt")
+async def mdt(request: Request) -> Response:
+    actor = await signed_in(request)
+    demand(actor, "board.mdt")
+    now = datetime.now(UTC)
+    chip = request.query_params.get("show") if request.query_params.get("show") in CHIPS else None
+    since = now - timedelta(days=TREND_DAYS)
+    async with transaction(request) as tx:
+        board = await boards.mdt(tx.pg, actor, chip=chip, after=request.query_params.get("after"))
+        wanted = {row.id: measure for row in board.rows if (measure := main_measure(row.reasons))}
+        trends = await boards.trends(
+            tx.pg, [(row.patient_id, wanted[row.id]) for row in board.rows if row.id in wanted], since
+        )
+        names = await boards.names(tx.pg, {row.acknowledged_by for row in board.rows})
+    here = f"/mdt?show={chip}" if chip else "/mdt"
+    context: dict[str, Any] = {
+        "rows": [
+            shown(
+                row, rank, trends.get((row.patient_id, wanted.get(row.id, ""))), wanted.get(row.id), names, since, now
+            )
+            for rank, row in enumerate(board.rows, board.first)
+        ],
+        "capacity": CAPACITY,
+        "back": here,
+        "can_resolve": actor.can("flag.resolve"),
+        "more_href": f"{here}{'&' if '?' in here else '?'}after={board.more}" if board.more else None,
+        "empty": {
+            "title": "No open flags",
+            "text": "When readings raise a flag, the person appears here by themselves. You need not reload this page.",
+        },
+    }
+    if "fragment" in request.query_params:
+        return page(request, "mdt_rows.html", actor, **context)
+    return page(
+        request,
+        "mdt.html",
+        actor,
+        here="/mdt",
+        today=f"{words.long_day(now)}, {words.clock(now)}",
+        chips=[
+            {
+                "name": name,
+                "href": f"/mdt?show={key}" if key else "/mdt",
+                "current": key == chip,
+                "count": board.counts.get(key or "all", 0),
+            }
+            for key, name in CHIPS.items()
+        ],
+        rows_href=f"{here}{'&' if '?' in here else '?'}fragment=1",
+        **context,
+    )
+
+
+def main_measure(reasons: list[dict[str, Any]]) -> str | None:
+    """The measure whose trend stands beside a flag: that of the first reason that has one with numbers."""
+    for reason in reasons:
+        measure = MEASURES.get(reason.get("measure") or "")
+        if measure is not None and not measure.answers:
+            return measure.key
+    return None
+
+
+def shown(
+    row: MdtRow,
+    rank: int,
+    trend: Trend | None,
+    measure_key: str | None,
+    names: dict[str, str],
+    since: datetime,
+    now: datetime,
+) -> Row:
+    measure = MEASURES.get(measure_key or "")
+    value = value_when = spoken = ""
+    if measure is not None and trend is not None and trend.at:
+        last = datetime.fromtimestamp(trend.at[-1], UTC)
+        value = measure.show(trend.value[-1])
+        value_when = f"{measure.name}, {words.when(last, now)}, {words.ago(last, now)}"
+        spoken = (
+            f"{measure.name}, last {TREND_DAYS} days: {words.plural(len(trend.value), 'reading')} from "
+            f"{measure.show(min(trend.value))} to {measure.show(max(trend.value))}"
+        )
+    elif measure is not None:
+        value_when = f"{measure.name}: no reading in {TREND_DAYS} days"
+    waiting = f"Since {words.when(row.opened, now)} ({words.ago(row.opened, now)})."
+    if row.count > 1:
+        waiting += f" Raised {row.count} times, last {words.when(row.refreshed, now)}."
+    if row.acknowledged_at is not None:
+        by = names.get(row.acknowledged_by or "", "someone in the team")
+        waiting += f" Acknowledged by {by}, {words.when(row.acknowledged_at, now)}."
+    return Row(
+        id=row.id,
+        patient_id=row.patient_id,
+        rank=rank,
+        look=words.SEVERITIES[row.severity],
+        word=words.SEVERITY_WORDS[row.severity],
+        name=words.person(row.family, row.given, row.called),
+        who=words.who(row.birth_date, row.nhs_number, now),
+        summary=row.summary,
+        reasons=[reason_words(reason, now) for reason in row.reasons if not reason.get("missing")][:REASONS],
+        missing=", ".join(reason["text"] for reason in row.reasons if reason.get("missing")),
+        since=waiting,
+        state=row.state,
+        sparkline=sparkline(trend, spoken, since.timestamp(), now.timestamp()),
+        value=value,
+        value_when=value_when,
+        line=rank == CAPACITY,
+    )
+
+
+def reason_words(reason: dict[str, Any], now: datetime) -> str:
+    """`Oxygen 90 %, limit 92 % (today 07:14, 2 h ago)`."""
+    text = str(reason.get("text", ""))
+    at = reason.get("at")
+    if not at:
+        return text
+    instant = datetime.fromisoformat(at)
+    return f"{text} ({words.when(instant, now)}, {words.ago(instant, now)})"

@@ -1,0 +1,157 @@
+"""Templates to HTML: the environment, the frame around every page, and what every template may call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, PackageLoader, StrictUndefined
+
+from hub.identity import Actor
+from hub.pages import words
+from hub.roles import ROLES
+from hub.settings import settings
+
+HUB = Path(__file__).parents[1]
+ASSETS, STATIC = HUB / "assets", HUB / "static"
+
+# The design system's macros count on undefined values being harmless; our own templates must not.
+_design_system = Environment(
+    loader=PackageLoader("nhsuk_frontend_jinja"), undefined=ChainableUndefined, autoescape=True, auto_reload=False
+)
+MACROS = {
+    "input": "input",
+    "button": "button",
+    "textarea": "textarea",
+    "radios": "radios",
+    "select": "select",
+    "passwordInput": "password-input",
+    "dateInput": "date-input",
+    "errorSummary": "error-summary",
+    "warningCallout": "warning-callout",
+    "insetText": "inset-text",
+    "summaryList": "summary-list",
+    "details": "details",
+}
+
+PLACES = (
+    ("board.today", "/today", "Today"),
+    ("person.search", "/patients", "Patients"),
+    ("board.mdt", "/mdt", "MDT"),
+    ("audit.read", "/audit", "Audit"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    href: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands around every page: who is signed in, where they can go, whether this is a demonstration."""
+
+    demonstration: bool
+    home: str = "/sign-in"
+    hub: str | None = None
+    name: str | None = None
+    role: str | None = None
+    csrf: str = ""
+    search: bool = False
+    places: tuple[Place, ...] = ()
+
+
+def frame(actor: Actor | None) -> Frame:
+    demonstration = settings().demonstration
+    if actor is None:
+        return Frame(demonstration)
+    places, home = _places(actor.role)
+    return Frame(
+        demonstration=demonstration,
+        home=home,
+        name=actor.name,
+        role=role_words(actor.role),
+        csrf=actor.csrf or "",
+        search=any(place.href == "/patients" for place in places),
+        places=places if len(places) > 1 else (),
+    )
+
+
+@cache
+def _places(role_name: str) -> tuple[tuple[Place, ...], str]:
+    role = ROLES[role_name]
+    places = tuple(Place(href, name) for permission, href, name in PLACES if permission in role.permissions)
+    homes = {place.href for place in places} | {"/me"}
+    return places, role.landing if role.landing in homes else (places[0].href if places else "/me")
+
+
+def role_words(role: str) -> str:
+    """`care-coordinator` -> `Care coordinator`."""
+    return role.replace("-", " ").capitalize()
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a stylesheet or script, with a mark of its content so that browsers may keep it for ever."""
+    for folder, mount in ((STATIC, "/static"), (ASSETS, "/assets")):
+        path = folder / name
+        if path.is_file():
+            return f"{mount}/{name}?v={blake2b(path.read_bytes(), digest_size=6).hexdigest()}"
+    return f"/assets/{name}"
+
+
+environment = Environment(
+    loader=FileSystemLoader(HUB / "templates"),
+    undefined=StrictUndefined,
+    autoescape=True,
+    auto_reload=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+environment.globals.update(asset=asset, said=None, here=None, words=words)
+environment.filters.update(nhs=words.nhs_number, long_date=words.long_date, number=words.number)
+
+
+def _macro(name: str, folder: str) -> Any:
+    """A design-system macro, compiled at its first call: most pages need none."""
+
+    def call(parameters: Mapping[str, Any]) -> Any:
+        module = _design_system.get_template(f"nhsuk/components/{folder}/macro.jinja").module
+        return getattr(module, name)(parameters)
+
+    return call
+
+
+environment.globals.update({name: _macro(name, folder) for name, folder in MACROS.items()})
+
+
+def render(template: str, **context: Any) -> str:
+    return environment.get_template(template).render(context)
+
+
+def page(request: Request, template: str, actor: Actor | None, status: int = 200, **context: Any) -> HTMLResponse:
+    """A whole page. `said` in the address names one of SAID: what the last act did, without a word about anyone."""
+    context.setdefault("said", SAID.get(request.query_params.get("said", "")))
+    context.setdefault("here", None)
+    return HTMLResponse(render(template, frame=frame(actor), **context), status, headers={"Cache-Control": "no-store"})
+
+
+SAID = {
+    "acknowledged": "Acknowledged. The flag stays open until it is resolved.",
+    "resolved": "Resolved. It is kept in the person's record.",
+    "false-alarm": "Marked as a false alarm. It is kept, and counts towards how good the rule is.",
+    "task-done": "Task marked as done.",
+    "plan-saved": "Plan saved. Everyone in the team sees the new version.",
+    "plan-same": "Nothing was changed, so no new version was made.",
+    "plan-started": "The plan has started.",
+    "approval-recorded": "Approval recorded. A plan can now be written.",
+    "team-saved": "Team saved. The person sees it by name and role.",
+    "limits-saved": "Limits saved. They count from the next reading.",
+    "reading-saved": "Reading saved.",
+    "signed-out": "You have signed out.",
+}

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from fhir.outcome import refuse
@@ -107,7 +107,7 @@ def _handler(path: Path, emit: Handler) -> Handler:
     return handle
 
 
-@lru_cache(maxsize=None)
+@cache
 def _program(type_: str) -> _Program:
     return _Program(SPECS[type_])
 
@@ -202,7 +202,9 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     if isinstance(value, dict):
-        return [text for name, item in value.items() if name not in _NOT_TEXT and name[0] != "_" for text in _texts(item)]
+        return [
+            text for name, item in value.items() if name not in _NOT_TEXT and name[0] != "_" for text in _texts(item)
+        ]
     return []
 
 

@@ -14,13 +14,16 @@ Test = Callable[[Any], bool]
 Values = Callable[[Any], list[Any]]
 
 # What may follow the name of a choice element in JSON: the types that R4 allows there.
-CHOICES = frozenset(
-    """Base64Binary Boolean Canonical Code Date DateTime Decimal Id Instant Integer Markdown Oid PositiveInt String Time
-    UnsignedInt Uri Url Uuid Address Age Annotation Attachment CodeableConcept Coding ContactPoint Count Distance
-    Duration HumanName Identifier Money Period Quantity Range Ratio Reference SampledData Signature Timing ContactDetail
-    Contributor DataRequirement Expression ParameterDefinition RelatedArtifact TriggerDefinition UsageContext Dosage
-    Meta""".split()
-)
+# fmt: off
+CHOICES = frozenset((
+    "Base64Binary", "Boolean", "Canonical", "Code", "Date", "DateTime", "Decimal", "Id", "Instant", "Integer",
+    "Markdown", "Oid", "PositiveInt", "String", "Time", "UnsignedInt", "Uri", "Url", "Uuid", "Address", "Age",
+    "Annotation", "Attachment", "CodeableConcept", "Coding", "ContactPoint", "Count", "Distance", "Duration",
+    "HumanName", "Identifier", "Money", "Period", "Quantity", "Range", "Ratio", "Reference", "SampledData",
+    "Signature", "Timing", "ContactDetail", "Contributor", "DataRequirement", "Expression",
+    "ParameterDefinition", "RelatedArtifact", "TriggerDefinition", "UsageContext", "Dosage", "Meta",
+))
+# fmt: on
 _STEP = re.compile(
     r"""(?P<name>[A-Za-z]+)(?:\[(?P<index>\d+)\])?(?=\.|$)
       | as\((?P<as>\w+)\) | ofType\((?P<of>\w+)\)

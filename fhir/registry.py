@@ -24,10 +24,13 @@ _ABOUT = ("patient", "subject", "beneficiary", "individual", "actor")
 _ALSO_ABOUT = {"Binary": ("Binary.securityContext",)}
 ONLY_PATIENT = ".where(resolve() is Patient)"
 # Definitions and directories: few rows, so the indexes that serve lists of thousands would only cost start-up time.
-_BUSY_WITHOUT_PATIENT = frozenset(
-    """AuditEvent Binary Bundle Device Group HealthcareService Location Medication MessageHeader Organization
-    Practitioner PractitionerRole Schedule Slot Subscription Task""".split()
-)
+# fmt: off
+_BUSY_WITHOUT_PATIENT = frozenset((
+    "AuditEvent", "Binary", "Bundle", "Device", "Group", "HealthcareService", "Location", "Medication",
+    "MessageHeader", "Organization", "Practitioner", "PractitionerRole", "Schedule", "Slot", "Subscription",
+    "Task",
+))
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)

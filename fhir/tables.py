@@ -4,6 +4,8 @@
 (`resource_table`) holds one row per live resource: typed search columns that point at the current version.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     DDL,
     BigInteger,
@@ -79,7 +81,7 @@ def _partitions() -> list[str]:
 
 
 for _statement in _partitions():
-    event.listen(resource_version, "after_create", DDL(_statement))
+    event.listen(resource_version, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 
 def resource_table(
@@ -92,7 +94,7 @@ def resource_table(
     not *busy* has few rows, and goes without the indexes that serve long lists.
     """
     table_name = f"r_{name.lower()}"
-    columns = [
+    columns: list[Column[Any]] = [
         Column("id", Name, primary_key=True),
         Column("version", Integer, nullable=False),
         Column("updated", DateTime(timezone=True), nullable=False),

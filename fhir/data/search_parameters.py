@@ -72,7 +72,9 @@ def text(table: dict[str, Any]) -> str:
     """JSON with one line per parameter, so that a difference can be read."""
     lines = []
     for base, codes in table["params"].items():
-        inner = ",\n".join(f"{json.dumps(code)}:{json.dumps(row, separators=(',', ':'))}" for code, row in codes.items())
+        inner = ",\n".join(
+            f"{json.dumps(code)}:{json.dumps(row, separators=(',', ':'))}" for code, row in codes.items()
+        )
         lines.append(f"{json.dumps(base)}:{{\n{inner}}}")
     patient = json.dumps(table["patient"], separators=(",", ":"))
     return '{"params":{\n' + ",\n".join(lines) + '},\n"patient":' + patient + "}\n"

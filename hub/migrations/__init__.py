@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 FOLDER = Path(__file__).parent
+LOCK = 0x63617265687562  # advisory lock; any number that every Care Hub agrees on
 
 
 def configuration(url: str) -> Config:

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import NullPool, create_engine, text
 
-LOCK = 0x6361726568756200  # any number that every Care Hub agrees on
+from hub.migrations import LOCK
 
 
 def run() -> None:

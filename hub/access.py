@@ -9,20 +9,13 @@ effect with the write that ends it.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 
+from fhir.store import Sql, Visible
 from hub.identity import Actor
 from hub.roles import ROLES, SHARED_AREAS, TYPE_AREAS, TYPE_PERMISSIONS, Role
-
-
-class Sql(NamedTuple):
-    text: str
-    params: tuple[Any, ...] = ()
-
-
-Visible = Callable[[str, str], Sql | None]
 
 NOTHING: Sql | None = None
 EVERYTHING = Sql("TRUE", ())

@@ -1,0 +1,244 @@
+"""What every request and response passes: request id, trusted host, cross-site check, body limit, security headers."""
+
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.wire import encode
+from hub.audit import REQUEST_ID
+from hub.identity import Actor
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: browsers then send `Origin: null` with our own forms, which the cross-site check needs.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=(), browsing-topics=()",
+}
+HSTS = "max-age=31536000; includeSubDomains"
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# How much of a compressed body is unpacked at a time: a bomb never stands in memory.
+UNPACKED = 256 * 1024
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Security:
+    """ASGI middleware, the outermost.
+
+    *base_url*: the public address; when given, other hosts than it and loopback are refused. *max_body_bytes*: the
+    largest body after decompression, except on paths in *streams*, whose handlers read piece by piece. *static*: path
+    prefixes that may be cached; everything else says `no-store` unless its handler says otherwise. A body with
+    `Content-Encoding: gzip` reaches the handlers unpacked.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        base_url: str | None,
+        max_body_bytes: int,
+        streams: Iterable[str] = (),
+        static: Iterable[str] = ("/static/", "/assets/"),
+    ) -> None:
+        self._app = app
+        self._base_url = base_url
+        self._base_host = urlsplit(base_url).netloc.lower() if base_url else None
+        self._max_body_bytes = max_body_bytes
+        self._streams = frozenset(streams)
+        self._static = tuple(static)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers.get("x-request-id"))
+        token = REQUEST_ID.set(request_id)
+        started = False
+        secure = scope["scheme"] == "https" or (self._base_url or "").startswith("https:")
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                self._add_headers(MutableHeaders(raw=message["headers"]), scope["path"], request_id, secure)
+            await send(message)
+
+        try:
+            self._check_host(headers)
+            self._check_site(scope, headers)
+            await self._app(scope, self._limited(scope, headers, receive), send_with_headers)
+        except Refusal as refusal:
+            if started:
+                raise
+            await _response(refusal, scope["path"])(scope, receive, send_with_headers)
+        finally:
+            REQUEST_ID.reset(token)
+
+    def _add_headers(self, headers: MutableHeaders, path: str, request_id: str, secure: bool) -> None:
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers["x-request-id"] = request_id
+        if not path.startswith(self._static):
+            headers.setdefault("cache-control", "no-store")
+        if secure:
+            headers["strict-transport-security"] = HSTS
+
+    def _check_host(self, headers: Headers) -> None:
+        host = headers.get("host", "").lower()
+        if not _HOST.match(host):
+            raise refuse(400, "invalid", "The Host header is missing or malformed.")
+        if self._base_host is not None and host != self._base_host and _without_port(host) not in _LOOPBACK:
+            raise refuse(421, "forbidden", "This server does not answer for that host.")
+
+    def _check_site(self, scope: Scope, headers: Headers) -> None:
+        """Refuse writes that a page of another site makes a signed-in browser send.
+
+        A request with an Authorization header carries nothing the browser adds by itself. Programs that are no
+        browsers send neither `Sec-Fetch-Site` nor `Origin`, and have no cookie to abuse.
+        """
+        if scope["method"] in SAFE_METHODS or "authorization" in headers:
+            return
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site is not None:
+            same = site in ("same-origin", "none")
+        elif origin is not None:
+            host = urlsplit(origin).netloc.lower()
+            same = origin == self._base_url or (host != "" and host == headers.get("host", "").lower())
+        else:
+            same = True
+        if not same:
+            raise refuse(403, "forbidden", "This request came from another site.")
+
+    def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        limit = None if scope["path"] in self._streams else self._max_body_bytes
+        length = headers.get("content-length", "0")
+        if limit is not None and length.isdecimal() and int(length) > limit:
+            raise _too_large(limit)
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding in ("gzip", "x-gzip"):
+            scope["headers"] = [
+                header for header in scope["headers"] if header[0] not in (b"content-encoding", b"content-length")
+            ]
+            return _Unpacked(receive, limit)
+        if encoding != "identity":
+            raise refuse(415, "not-supported", f"Content-Encoding {encoding[:40]!r} is not known; gzip is.")
+        return receive if limit is None else _counted(receive, limit)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+class _Unpacked:
+    """Gives a gzip body piece by piece, and stops at the limit however small the packed body is."""
+
+    def __init__(self, receive: Receive, limit: int | None) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._total = 0
+        self._packed = b""
+        self._more = True
+        self._gzip = zlib.decompressobj(wbits=31)
+
+    async def __call__(self) -> Message:
+        while True:
+            if self._packed:
+                piece = self._unpack()
+                if piece or not self._unfinished:
+                    return {"type": "http.request", "body": piece, "more_body": self._unfinished}
+            elif self._more:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return message
+                self._packed = message.get("body", b"")
+                self._more = message.get("more_body", False)
+            else:
+                if not self._gzip.eof:
+                    raise refuse(400, "incomplete", "The gzip body ends too early.")
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+    @property
+    def _unfinished(self) -> bool:
+        return bool(self._packed) or self._more or not self._gzip.eof
+
+    def _unpack(self) -> bytes:
+        if self._gzip.eof:  # gzip allows several members one after the other
+            self._gzip = zlib.decompressobj(wbits=31)
+        try:
+            piece = self._gzip.decompress(self._packed, UNPACKED)
+        except zlib.error as error:
+            raise refuse(400, "structure", "The body is not gzip, though Content-Encoding says so.") from error
+        self._packed = self._gzip.unused_data or self._gzip.unconsumed_tail
+        self._total += len(piece)
+        if self._limit is not None and self._total > self._limit:
+            raise _too_large(self._limit)
+        return piece
+
+
+def check_csrf(actor: Actor, given: str | None) -> None:
+    """Refusal 403 unless *given* (form field `csrf` or header `X-CSRF-Token`) is the token of the actor's session.
+
+    Actors without a session (bearer tokens, device keys) have none and need none: nothing sends those by itself.
+    """
+    if actor.csrf is not None and not hmac.compare_digest(actor.csrf.encode(), (given or "").encode()):
+        raise refuse(403, "forbidden", "This page is out of date. Go back, reload it and try again.")
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and _REQUEST_ID.match(given) else secrets.token_hex(8)
+
+
+def _without_port(host: str) -> str:
+    return host if host.endswith("]") else re.sub(r":\d+\Z", "", host)
+
+
+def _too_large(limit: int) -> Refusal:
+    return refuse(413, "too-long", f"The body is larger than {limit:,} bytes.")
+
+
+def _response(refusal: Refusal, path: str) -> Response:
+    if path.startswith("/fhir"):
+        outcome = encode(operation_outcome(refusal.issues))
+        return Response(outcome, refusal.status, refusal.headers, media_type="application/fhir+json")
+    return PlainTextResponse(str(refusal) + "\n", refusal.status, refusal.headers)

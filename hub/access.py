@@ -13,15 +13,14 @@ from typing import Any
 
 import psycopg
 
+from fhir.outcome import refuse
 from fhir.store import Sql, Visible
 from hub.identity import Actor
-from hub.roles import ROLES, SHARED_AREAS, TYPE_AREAS, TYPE_PERMISSIONS, Role
+from hub.roles import CHANGE_PERMISSIONS, ROLES, SHARED_AREAS, SPEAKERS, TYPE_AREAS, TYPE_PERMISSIONS, Role
 
 NOTHING: Sql | None = None
 EVERYTHING = Sql("TRUE", ())
 
-EMERGENCY_HOURS = 4
-EMERGENCY_REASON_LENGTH = 10
 
 _NOW = "(access.since IS NULL OR access.since <= now()) AND (access.until IS NULL OR access.until > now())"
 
@@ -68,21 +67,38 @@ def people(actor: Actor, patient_id: str = "person.patient_id") -> Sql | None:
     return EVERYTHING if role.everyone else _related(actor, patient_id)
 
 
-def may_write(actor: Actor, type_: str, linked: bool = True) -> bool:
-    """Whether the actor's role writes this type at all; *linked* is False for a row that is about no patient.
+def may_write(actor: Actor, type_: str, linked: bool = True, new: bool = True) -> bool:
+    """Whether the actor's role writes this type at all.
 
-    Whether they may for this patient is `writable_patients`.
+    *linked* is False for a row that is about no patient, *new* for a change or removal of what is there. Whether they
+    may for this patient is `writable_patients`.
     """
     role = ROLES.get(actor.role)
     area = TYPE_AREAS.get(type_)
     if role is None or area is None:
         return False
-    if area not in role.writes and type_ not in role.also_writes:
+    if area not in role.writes and not (new and type_ in role.also_writes):
         return False
     if not linked and area not in SHARED_AREAS and area not in role.unlinked:
         return False
-    permission = TYPE_PERMISSIONS.get(type_)
-    return permission is None or permission in role.permissions
+    wanted = {TYPE_PERMISSIONS.get(type_), None if new else CHANGE_PERMISSIONS.get(type_)} - {None}
+    return wanted <= role.permissions
+
+
+def check_speaker(actor: Actor, resource: dict[str, Any]) -> None:
+    """Refusal 403 when a patient, carer or device lets somebody else speak: a message sent in a clinician's name."""
+    if actor.kind not in ("patient", "device"):
+        return
+    for element in SPEAKERS.get(resource["resourceType"], ()):
+        named = resource.get(element, ())
+        for reference in named if isinstance(named, (list, tuple)) else (named,):
+            if reference.get("reference") != actor.reference:
+                raise refuse(
+                    403,
+                    "forbidden",
+                    f"{element} can only be {actor.reference}, who sends this.",
+                    f"{resource['resourceType']}.{element}",
+                )
 
 
 async def writable_patients(pg: psycopg.AsyncConnection[Any], actor: Actor, patient_ids: Iterable[str]) -> set[str]:
@@ -132,6 +148,27 @@ def _team(actor: Actor, type_: str, alias: str) -> Sql | None:
         f" WHERE team_member.member = 'Practitioner/' || {alias}.id AND access.subject = ANY(%s) AND {_NOW})",
         (list(actor.subjects),),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """Why somebody may see a person."""
+
+    subject: str
+    basis: str
+    source: str
+    since: datetime | None
+    until: datetime | None
+
+
+async def explain(pg: psycopg.AsyncConnection[Any], patient_id: str) -> list[Relationship]:
+    """Who may see one person now and why, for whoever `can("access.explain")`."""
+    rows = await pg.execute(
+        f"SELECT subject, basis, source, since, until FROM access WHERE patient_id = %s AND {_NOW}"
+        " ORDER BY basis, subject, source",
+        (patient_id,),
+    )
+    return [Relationship(*row) for row in await rows.fetchall()]
 
 
 # -- what grants access ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ second. Every row carries the id of its transaction; below the oldest transactio
 vanish any more, so the rows of that range are final. The sealer hashes them with the digest of the block before them.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -15,7 +16,9 @@ from typing import Any
 
 import msgspec
 import psycopg
+import structlog
 from psycopg.rows import TupleRow
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub.db import Database
 from hub.gathering import Gathering
@@ -31,6 +34,7 @@ GENESIS = b"\0" * 32
 FETCH = 5_000
 
 JSON = dict[str, Any]
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,21 @@ async def seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
         (block, tx_from, horizon, rows, now, digest),
     )
     return Seal(block, tx_from, horizon, rows, now, digest)
+
+
+async def keep_sealing(database: Database, interval: float = 1.0) -> None:
+    """Seal every *interval* seconds until cancelled. Every process runs this; the lock lets one of them do the work.
+
+    A database that is away or cancels the statement delays sealing, nothing else: what was not sealed is sealed later.
+    """
+    while True:
+        try:
+            async with database.transaction() as tx:
+                await tx.pg.execute("SET LOCAL statement_timeout = '10min'")
+                await seal(tx.pg)
+        except (psycopg.Error, SQLAlchemyError, ClockWentBack) as error:
+            log.error("audit-not-sealed", error=type(error).__name__, reason=str(error))
+        await asyncio.sleep(interval)
 
 
 async def last_seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:

@@ -31,7 +31,8 @@ PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "account.manage": "make accounts and tokens, and end them",
         "audit.read": "read the audit trail and check its seals",
         "access.explain": "see who may see a person, and why",
-        "emergency.access": "open the record of a person outside one's care, with a reason",
+        "emergency.access": "open the record of a person outside one's care for a few hours, with a reason",
+        "emergency.review": "look into emergency openings and close them",
         "export": "export records in bulk",
         "report.read": "read reports about the hub's work",
         "operations.read": "see the health of the service",
@@ -67,22 +68,23 @@ _TYPES_OF: dict[str, str] = {
     "plan": "CarePlan CareTeam Goal QuestionnaireResponse",
     "monitoring": "Observation Flag",
     "triage": "RiskAssessment ClinicalImpression GuidanceResponse",
-    "clinical": """AdverseEvent AllergyIntolerance Basic Binary BodyStructure Bundle Composition Condition
-        DetectedIssue DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare FamilyMemberHistory
-        Group ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation Linkage List MeasureReport
-        Media MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MessageHeader
-        MolecularSequence NutritionOrder OperationOutcome Parameters Procedure Provenance RequestGroup ResearchSubject Specimen SupplyDelivery
-        SupplyRequest VerificationResult VisionPrescription""",
+    "clinical": """AdverseEvent AllergyIntolerance Basic Binary BodyStructure Bundle Composition Condition DetectedIssue
+        DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare FamilyMemberHistory Group
+        ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation Linkage List MeasureReport Media
+        MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MessageHeader
+        MolecularSequence NutritionOrder OperationOutcome Parameters Procedure Provenance RequestGroup
+        ResearchSubject Specimen SupplyDelivery SupplyRequest VerificationResult VisionPrescription""",
     "referral": "ServiceRequest Task Appointment AppointmentResponse",
     "messages": "Communication CommunicationRequest",
     "device": "Device DeviceMetric DeviceRequest DeviceUseStatement",
     "directory": "Organization OrganizationAffiliation Location HealthcareService Endpoint Schedule Slot InsurancePlan",
     "staff": "Practitioner PractitionerRole",
     "definition": """ActivityDefinition BiologicallyDerivedProduct CapabilityStatement CatalogEntry ChargeItemDefinition
-        CodeSystem CompartmentDefinition ConceptMap DeviceDefinition EventDefinition ExampleScenario GraphDefinition ImplementationGuide Library Measure Medication
-        MedicationKnowledge MessageDefinition NamingSystem ObservationDefinition OperationDefinition PlanDefinition
-        Questionnaire ResearchDefinition ResearchElementDefinition ResearchStudy SearchParameter
-        SpecimenDefinition StructureDefinition StructureMap Substance TerminologyCapabilities ValueSet""",
+        CodeSystem CompartmentDefinition ConceptMap DeviceDefinition EventDefinition ExampleScenario GraphDefinition
+        ImplementationGuide Library Measure Medication MedicationKnowledge MessageDefinition NamingSystem
+        ObservationDefinition OperationDefinition PlanDefinition Questionnaire ResearchDefinition
+        ResearchElementDefinition ResearchStudy SearchParameter SpecimenDefinition StructureDefinition StructureMap
+        Substance TerminologyCapabilities ValueSet""",
     "financial": """Account ChargeItem Claim ClaimResponse Contract Coverage CoverageEligibilityRequest
         CoverageEligibilityResponse EnrollmentRequest EnrollmentResponse ExplanationOfBenefit Invoice PaymentNotice
         PaymentReconciliation""",
@@ -114,10 +116,22 @@ TYPE_PERMISSIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Changing or removing these takes a further permission: whoever may add a reading may not rewrite one.
+CHANGE_PERMISSIONS: Mapping[str, str] = MappingProxyType({"Observation": "reading.correct"})
+
+# Where a resource says who speaks. Patients, carers and devices may put only themselves there.
+SPEAKERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Observation": ("performer",),
+        "QuestionnaireResponse": ("author", "source"),
+        "Communication": ("sender",),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One role. `reads` and `writes` hold areas; `also_writes` single types outside those areas.
+    """One role. `reads` and `writes` hold areas; `also_writes` single types outside those areas, to add to, not change.
 
     `everyone`: not limited to people in whose care the actor is. `unlinked`: areas whose rows about nobody (a Device
     on the shelf, a Bundle) the role sees. `named`: types of which only rows that name the actor in one of these search
@@ -244,7 +258,8 @@ _ROLE_LIST = (
         "Another record system: reads and writes the record as a whole.",
         _words(
             """person.search person.register plan.edit approval.record team.assign referral.create reading.write
-            message.write clinical.write device.manage directory.edit record.import export flag.acknowledge"""
+            reading.correct message.write clinical.write device.manage directory.edit record.import export
+            flag.acknowledge"""
         ),
         reads=_ALL_AREAS - {"audit", "operations"},
         writes=_ALL_AREAS - {"audit", "operations"},
@@ -254,7 +269,7 @@ _ROLE_LIST = (
     Role(
         "information-governance",
         "Checks who looked at what and whether people agreed; sees no clinical record.",
-        _words("audit.read access.explain report.read"),
+        _words("audit.read access.explain emergency.review report.read"),
         reads=_words("audit consent") | _PUBLIC,
         everyone=True,
         unlinked=_words("audit consent"),

@@ -1,1 +1,25 @@
-"""What readings mean: measures, limits, rules, flags."""
+"""What readings mean: measures, limits, rules, flags.
+
+Pure, no database, no clock:
+
+    measures.py    MEASURES: dict[str, Measure]                 codes, unit, accepted units, believable range
+    readings.py    readings(observation, now, *, from_device, test, synthetic) -> list[Reading] | raises ReadingRefused
+                   key(device_id, observation) -> bytes; digest(observation) -> bytes          receipts of devices
+    limits.py      DEFAULTS; from_service_request(resource) -> Order | None; to_service_request(order) -> dict
+    rules.py       RULES; name_of(rule_id)
+    evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
+    news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
+    flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None; acknowledge / resolve(flag, who, when, why)
+                   to_fhir(flag, before) -> dict; from_fhir(resource, version) -> Flag | None
+
+On a psycopg connection (`tx.pg`), set-based, for any number of people:
+
+    projection.py  project_readings(pg, readings, received, replaced=[observation ids])
+    state.py       load_cases(pg, readings, now, facts={patient_id: Facts}) -> {patient_id: Case}
+    flags.py       live_flags(pg, patient_ids, lock=True) -> {(patient_id, rule): Flag}; project_flags(pg, flags, removed)
+    limits.py      project_limits(pg, orders, removed)
+    series.py      series, latest, sparklines for charts and boards
+
+The path of a batch: readings -> project_readings -> load_cases -> evaluate each -> live_flags(lock=True) of those with
+findings -> decide each -> to_fhir -> fhir.store.write -> project_flags.
+"""

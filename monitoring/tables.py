@@ -19,6 +19,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from fhir.tables import Name, metadata
 
+LIVE = "state IN ('open', 'acknowledged')"
+
 reading = Table(
     "reading",
     metadata,
@@ -31,6 +33,7 @@ reading = Table(
     Column("given", Name, comment="number and unit as sent, such as '208.1 [lb_av]'"),
     Column("device_id", Name),
     Column("quality", Name, nullable=False, comment="ok | check | sandbox | wrong"),
+    Column("why", Text, comment="what is doubtful about a reading of quality check"),
     Column("received", DateTime(timezone=True), nullable=False),
     Index("reading_window", "patient_id", "measure", text("at DESC"), postgresql_include=["value", "quality"]),
     Index("reading_device", "device_id", text("received DESC"), postgresql_where=text("device_id IS NOT NULL")),
@@ -42,7 +45,7 @@ receipt = Table(
     metadata,
     Column("key", LargeBinary, primary_key=True, comment="blake2b-16 of device, code, instant and identifier"),
     Column("observation_id", Name, nullable=False),
-    Column("digest", LargeBinary, nullable=False, comment="blake2b-16 of the measured values: tells a resend from a correction"),
+    Column("digest", LargeBinary, nullable=False, comment="blake2b-16 of the values: tells a resend from a correction"),
 )
 
 # What was refused, as it came, so that nothing a device says is ever lost.
@@ -104,8 +107,7 @@ flag = Table(
     Column("resolved_by", Name),
     Column("resolved_at", DateTime(timezone=True)),
     Column("resolved_why", Text),
-    Index("flag_one_open", "patient_id", "rule", unique=True, postgresql_where=text("state IN ('open', 'acknowledged')")),
-    Index("flag_board", "hub_id", text("severity DESC"), text("opened"), "id",
-          postgresql_where=text("state IN ('open', 'acknowledged')")),
+    Index("flag_one_open", "patient_id", "rule", unique=True, postgresql_where=text(LIVE)),
+    Index("flag_board", "hub_id", text("severity DESC"), text("opened"), "id", postgresql_where=text(LIVE)),
     Index("flag_patient", "patient_id", text("opened DESC")),
 )

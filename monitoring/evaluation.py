@@ -1,0 +1,108 @@
+"""Rules on a case: pure, each rule by itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from monitoring.case import Case, Facts, Failure, Finding
+from monitoring.limits import Order
+from monitoring.readings import CHECK, NO_TIME, OK, Reading
+from monitoring.rules import RULES, Rule
+
+LATE = timedelta(hours=24)
+"""A reading that is older than this when it arrives is charted but raises nothing (monitoring rules 4.10.9)."""
+
+
+def evaluate(case: Case, rules: Sequence[Rule] = RULES) -> list[Finding | Failure]:
+    """What *rules* find in *case*. A rule that raises becomes a `Failure`; the others still speak."""
+    found: list[Finding | Failure] = []
+    for rule in rules:
+        if not applies(rule, case):
+            continue
+        try:
+            verdict = rule.evaluate(case)
+        except Exception as error:  # whatever is wrong with one rule, the readings are kept and the others are heard
+            new = tuple(one for key in rule.triggers for one in case.new.get(key, ()))
+            found.append(Failure(case.patient_id, rule.id, rule.version, error, new))
+            continue
+        if verdict is not None:
+            found.append(
+                Finding(
+                    patient_id=case.patient_id,
+                    rule=rule.id,
+                    rule_version=rule.version,
+                    kind=rule.kind,
+                    severity=verdict.severity,
+                    summary=verdict.summary,
+                    reasons=verdict.reasons,
+                    advice=verdict.advice,
+                    repeat=verdict.repeat,
+                    quiet=rule.quiet,
+                )
+            )
+    return found
+
+
+def applies(rule: Rule, case: Case) -> bool:
+    """Whether a new reading of the case makes *rule* look."""
+    if not rule.triggers:
+        return bool(case.doubtful)
+    for key in rule.triggers:
+        if key in case.new:
+            order = case.orders.get(key)
+            return not rule.personal or (order is not None and order.personal)
+    return False
+
+
+def window(measures: Iterable[str], orders: Mapping[str, Order], rules: Sequence[Rule] = RULES) -> dict[str, timedelta]:
+    """How far back each measure must be known to evaluate new readings of *measures* for a person with *orders*."""
+    back: dict[str, timedelta] = {}
+    new = set(measures)
+    for rule in rules:
+        hit = rule.triggers & new
+        if not hit or (rule.personal and not any(key in orders and orders[key].personal for key in hit)):
+            continue
+        for key, within in rule.needs.items():
+            if within > back.get(key, timedelta(0)):
+                back[key] = within
+    return back
+
+
+def case(
+    patient_id: str,
+    new: Iterable[Reading],
+    earlier: Iterable[Reading],
+    now: datetime,
+    facts: Facts | None = None,
+    orders: Mapping[str, Order] | None = None,
+) -> Case | None:
+    """A case from the readings that came in and those known before (both may hold the same ones); None when nothing of
+    *new* may be told: late, wrong and sandbox readings never are, doubtful ones only as doubtful."""
+    fresh: dict[str, list[Reading]] = {}
+    doubtful: list[Reading] = []
+    for reading in new:
+        if now - reading.at > LATE:
+            continue
+        if reading.quality == OK:
+            fresh.setdefault(reading.measure, []).append(reading)
+        elif reading.quality == CHECK and reading.why != NO_TIME:
+            doubtful.append(reading)
+    if not fresh and not doubtful:
+        return None
+    recent = {measure: list(found) for measure, found in fresh.items()}
+    for reading in earlier:
+        if reading.quality == OK:
+            known = recent.setdefault(reading.measure, [])
+            known.append(reading)
+    for measure, found in recent.items():
+        recent[measure] = _newest_first(found)
+    for measure, found in fresh.items():
+        if len(found) > 1:
+            fresh[measure] = _newest_first(found)
+    return Case(patient_id, now, facts or Facts(), orders or {}, fresh, recent, doubtful)
+
+
+def _newest_first(found: list[Reading]) -> list[Reading]:
+    if len(found) == 1:
+        return found
+    once = {one.observation_id: one for one in found}
+    return sorted(once.values(), key=lambda one: one.at, reverse=True)

@@ -1,0 +1,332 @@
+"""The life of a flag: opened by a finding, refreshed by later ones, acknowledged and resolved by people; and its FHIR shape."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, cast
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from fhir.outcome import refuse
+from monitoring.case import Finding, Reason
+from monitoring.measures import MEASURES, UCUM
+from monitoring.rules import name_of
+
+JSON = dict[str, Any]
+
+EXT = "https://carehub.example/fhir/StructureDefinition/flag-state"
+CATEGORY = "https://carehub.example/fhir/CodeSystem/flag-category"
+RULE = "https://carehub.example/fhir/CodeSystem/rule"
+AUTHOR = "Device/care-hub-engine"
+
+OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM = "open", "acknowledged", "resolved", "false-alarm"
+LIVE = (OPEN, ACKNOWLEDGED)
+
+MOST_REASONS = 40
+MOST_OBSERVATIONS = 100
+"""What a flag lists at most, newest kept; `count` goes on counting. The readings themselves stay in the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag: the row of the table `flag`, and all that its FHIR resource says.
+
+    `reasons` holds those of the latest finding first; `observations` ids, oldest first; `version` that of the FHIR
+    resource, 0 before the first write. People are references such as `Practitioner/x`.
+    """
+
+    id: str
+    version: int
+    patient_id: str
+    hub_id: str | None
+    rule: str
+    rule_version: int
+    kind: str
+    severity: int
+    state: str
+    summary: str
+    reasons: list[Reason]
+    observations: list[str]
+    count: int
+    opened: datetime
+    refreshed: datetime
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_why: str | None = None
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    resolved_why: str | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def rule_name(self) -> str:
+        return name_of(self.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a finding does: `open` a flag, `refresh` the open one (`worse`: it needs eyes again), or nothing (None)."""
+
+    act: Literal["open", "refresh"]
+    flag: Flag
+    worse: bool = field(default=False)
+
+
+def decide(
+    live: Flag | None, finding: Finding, now: datetime, *, id: str, hub_id: str | None = None
+) -> Decision | None:
+    """One live flag per rule and person: a finding opens it (with *id*), or adds what is new to the live one.
+
+    Severity rises and never falls; an acknowledged flag that gets worse is open again. The same readings once more, or
+    readings within the rule's quiet time, change nothing.
+    """
+    if live is None:
+        flag = Flag(
+            id=id,
+            version=0,
+            patient_id=finding.patient_id,
+            hub_id=hub_id,
+            rule=finding.rule,
+            rule_version=finding.rule_version,
+            kind=finding.kind,
+            severity=finding.severity,
+            state=OPEN,
+            summary=finding.summary,
+            reasons=list(finding.reasons)[:MOST_REASONS],
+            observations=list(finding.observations)[-MOST_OBSERVATIONS:],
+            count=1,
+            opened=now,
+            refreshed=now,
+        )
+        return Decision("open", flag, worse=True)
+    worse = finding.severity > live.severity
+    if not worse and (set(finding.observations) <= set(live.observations) or now - live.refreshed < finding.quiet):
+        return None
+    flag = replace(
+        live,
+        rule_version=finding.rule_version,
+        severity=max(live.severity, finding.severity),
+        summary=finding.summary if finding.severity >= live.severity else live.summary,
+        reasons=_merge(finding.reasons, live.reasons),
+        observations=list(dict.fromkeys((*live.observations, *finding.observations)))[-MOST_OBSERVATIONS:],
+        count=live.count + 1,
+        refreshed=now,
+    )
+    if worse and live.state == ACKNOWLEDGED:
+        flag = replace(flag, state=OPEN, acknowledged_by=None, acknowledged_at=None, acknowledged_why=None)
+    return Decision("refresh", flag, worse)
+
+
+def acknowledge(flag: Flag, who: str, when: datetime, why: str) -> Flag:
+    """*who* has seen it and acts. Refusal 409 unless it is open, 422 without a reason."""
+    if flag.state != OPEN:
+        raise refuse(409, "conflict", f"This flag is {flag.state}, not open.", "Flag.status")
+    _need(why)
+    return replace(flag, state=ACKNOWLEDGED, acknowledged_by=who, acknowledged_at=when, acknowledged_why=why.strip())
+
+
+def resolve(flag: Flag, who: str, when: datetime, why: str, outcome: str = RESOLVED) -> Flag:
+    """*who* ends it as `resolved` or `false-alarm`. Refusal 409 when it has ended, 422 without a reason."""
+    if outcome not in (RESOLVED, FALSE_ALARM):
+        raise refuse(422, "value", "A flag ends as resolved or false-alarm.", "Flag.extension")
+    if not flag.live:
+        raise refuse(409, "conflict", f"This flag is {flag.state} already.", "Flag.status")
+    _need(why)
+    return replace(flag, state=outcome, resolved_by=who, resolved_at=when, resolved_why=why.strip())
+
+
+def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
+    """*flag* as a FHIR Flag; whatever else *before* (the stored resource) says is kept."""
+    state: list[JSON] = [
+        {"url": "state", "valueCode": flag.state},
+        {"url": "severity", "valueInteger": flag.severity},
+        {"url": "rule-version", "valueInteger": flag.rule_version},
+        {"url": "count", "valueInteger": flag.count},
+        {"url": "refreshed", "valueDateTime": flag.refreshed.isoformat()},
+    ]
+    if flag.hub_id:
+        state.append({"url": "hub", "valueReference": {"reference": f"Organization/{flag.hub_id}"}})
+    state += [{"url": "reason", "extension": _reason_parts(one)} for one in flag.reasons]
+    state += [{"url": "reading", "valueReference": {"reference": f"Observation/{one}"}} for one in flag.observations]
+    for name, who, when, why in (
+        ("acknowledged", flag.acknowledged_by, flag.acknowledged_at, flag.acknowledged_why),
+        ("resolved", flag.resolved_by, flag.resolved_at, flag.resolved_why),
+    ):
+        if who and when:
+            parts: list[JSON] = [
+                {"url": "by", "valueReference": {"reference": who}},
+                {"url": "at", "valueDateTime": when.isoformat()},
+            ]
+            if why:
+                parts.append({"url": "why", "valueString": why})
+            state.append({"url": name, "extension": parts})
+    period = {"start": flag.opened.isoformat()}
+    if flag.resolved_at:
+        period["end"] = flag.resolved_at.isoformat()
+    others = [one for one in (before or {}).get("extension", ()) if one.get("url") != EXT]
+    return {
+        **(before or {}),
+        "resourceType": "Flag",
+        "id": flag.id,
+        "extension": [*others, {"url": EXT, "extension": state}],
+        "status": "active" if flag.live else "inactive",
+        "category": [{"coding": [{"system": CATEGORY, "code": flag.kind}]}],
+        "code": {
+            "coding": [
+                {"system": RULE, "version": str(flag.rule_version), "code": flag.rule, "display": flag.rule_name}
+            ],
+            "text": flag.summary,
+        },
+        "subject": {"reference": f"Patient/{flag.patient_id}"},
+        "period": period,
+        "author": {"reference": AUTHOR},
+    }
+
+
+def from_fhir(resource: JSON, version: int) -> Flag | None:
+    """The flag that a stored FHIR Flag says; None for one that is not of our engine (it has no flag-state)."""
+    found = next((one for one in resource.get("extension", ()) if one.get("url") == EXT), None)
+    if found is None:
+        return None
+    parts: list[JSON] = found.get("extension", [])
+    one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading")}
+    rule = next((c for c in resource["code"].get("coding", ()) if c.get("system") == RULE), None)
+    if rule is None or "state" not in one:
+        return None
+    opened = datetime.fromisoformat(resource["period"]["start"])
+    by, at, why = zip(*(_who(one.get(name)) for name in ("acknowledged", "resolved")), strict=True)
+    return Flag(
+        id=resource["id"],
+        version=version,
+        patient_id=_tail(resource["subject"]["reference"]),
+        hub_id=_tail(one["hub"]["valueReference"]["reference"]) if "hub" in one else None,
+        rule=rule["code"],
+        rule_version=int(one["rule-version"]["valueInteger"]),
+        kind=resource["category"][0]["coding"][0]["code"],
+        severity=int(one["severity"]["valueInteger"]),
+        state=one["state"]["valueCode"],
+        summary=resource["code"].get("text", ""),
+        reasons=[_reason(part["extension"]) for part in parts if part.get("url") == "reason"],
+        observations=[_tail(p["valueReference"]["reference"]) for p in parts if p.get("url") == "reading"],
+        count=int(one["count"]["valueInteger"]) if "count" in one else 1,
+        opened=opened,
+        refreshed=datetime.fromisoformat(one["refreshed"]["valueDateTime"]) if "refreshed" in one else opened,
+        acknowledged_by=by[0],
+        acknowledged_at=at[0],
+        acknowledged_why=why[0],
+        resolved_by=by[1],
+        resolved_at=at[1],
+        resolved_why=why[1],
+    )
+
+
+COLUMNS = tuple(Flag.__dataclass_fields__)
+
+
+async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> None:
+    """Until the transaction ends nobody else who takes a turn writes flags of these people: take it before
+    `live_flags` and `decide`, or two transactions may each open the same flag and one of them fail."""
+    # In one order everywhere, so that two batches never wait for each other in a ring.
+    await pg.execute(
+        "SELECT pg_advisory_xact_lock(turn) FROM (SELECT DISTINCT hashtextextended('flag/' || id, 0) AS turn"
+        " FROM unnest(%s::text[]) AS id ORDER BY turn) AS ordered",
+        (list(patient_ids),),
+    )
+
+
+async def live_flags(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> dict[tuple[str, str], Flag]:
+    """Live flags by (patient, rule)."""
+    wanted = sorted(set(patient_ids))
+    if not wanted:
+        return {}
+    cursor = await pg.execute(
+        f"SELECT {', '.join(COLUMNS)} FROM flag WHERE patient_id = ANY(%s) AND state IN ('open', 'acknowledged')",
+        (wanted,),
+    )
+    flags = [Flag(*row) for row in await cursor.fetchall()]
+    return {(flag.patient_id, flag.rule): flag for flag in flags}
+
+
+async def project_flags(pg: psycopg.AsyncConnection[Any], flags: Sequence[Flag], removed: Sequence[str] = ()) -> None:
+    """Write the rows of *flags* (of `from_fhir`), drop those of *removed* (Flag ids)."""
+    if removed:
+        await pg.execute("DELETE FROM flag WHERE id = ANY(%s)", (list(removed),))
+    if not flags:
+        return
+    update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
+    rows = [{key: _json(value) for key, value in asdict(flag).items()} for flag in flags]
+    await pg.execute(
+        f"""INSERT INTO flag ({", ".join(COLUMNS)})
+            SELECT {", ".join(COLUMNS)} FROM jsonb_populate_recordset(NULL::flag, %s)
+            ON CONFLICT (id) DO UPDATE SET {update}""",
+        (Jsonb(rows),),
+    )
+
+
+def _need(why: str) -> None:
+    if not why.strip():
+        raise refuse(422, "required", "Say why.", "Flag.extension")
+
+
+def _merge(new: Sequence[Reason], old: Sequence[Reason]) -> list[Reason]:
+    merged = {(one["observation"], one["measure"]): one for one in (*old[::-1], *new[::-1])}
+    return list(merged.values())[::-1][:MOST_REASONS]
+
+
+def _json(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _reason_parts(reason: Reason) -> list[JSON]:
+    parts: list[JSON] = [
+        {"url": "text", "valueString": reason["text"]},
+        {"url": "measure", "valueCode": reason["measure"]},
+    ]
+    if reason["value"] is not None:
+        measure = MEASURES[reason["measure"]]
+        value = Decimal(repr(reason["value"]))
+        whole = value == value.to_integral_value()
+        quantity = {
+            "value": int(value) if whole else value,
+            "unit": measure.shown,
+            "system": UCUM,
+            "code": measure.unit,
+        }
+        parts.append({"url": "value", "valueQuantity": quantity})
+    if reason["word"] is not None:
+        parts.append({"url": "word", "valueCode": reason["word"]})
+    parts.append({"url": "at", "valueDateTime": reason["at"]})
+    if reason["observation"]:
+        parts.append({"url": "observation", "valueReference": {"reference": f"Observation/{reason['observation']}"}})
+    return parts
+
+
+def _reason(parts: list[JSON]) -> Reason:
+    one = {part["url"]: part for part in parts}
+    quantity = one["value"]["valueQuantity"] if "value" in one else None
+    return Reason(
+        text=one["text"]["valueString"],
+        measure=one["measure"]["valueCode"],
+        value=float(quantity["value"]) if quantity else None,
+        word=cast(str | None, one["word"]["valueCode"]) if "word" in one else None,
+        unit=MEASURES[one["measure"]["valueCode"]].unit,
+        at=one["at"]["valueDateTime"],
+        observation=_tail(one["observation"]["valueReference"]["reference"]) if "observation" in one else "",
+    )
+
+
+def _who(part: JSON | None) -> tuple[str | None, datetime | None, str | None]:
+    if part is None:
+        return None, None, None
+    one = {inner["url"]: inner for inner in part["extension"]}
+    why = one["why"]["valueString"] if "why" in one else None
+    return one["by"]["valueReference"]["reference"], datetime.fromisoformat(one["at"]["valueDateTime"]), why
+
+
+def _tail(reference: str) -> str:
+    return reference.rpartition("/")[2]

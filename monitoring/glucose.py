@@ -1,0 +1,73 @@
+"""Glucose: hypoglycaemia at once, high values when they stay."""
+
+from datetime import timedelta
+
+from monitoring.case import Case, Verdict, reason, worst
+from monitoring.limits import AMBER, DEFAULTS, INFORMATION, RED
+from monitoring.measures import MEASURES
+from monitoring.readings import Reading
+from monitoring.thresholds import MEASURE_AGAIN
+
+GLUCOSE = MEASURES["glucose"]
+
+LEVEL_2_LOW = DEFAULTS["glucose"].low_red
+LEVEL_1_LOW = DEFAULTS["glucose"].low_amber
+LEVEL_2_HIGH = DEFAULTS["glucose"].high_amber
+LEVEL_1_HIGH = 10.1
+"""mmol/L, above 10.0 (consensus level 1 high, PMC8481000 table 1)."""
+
+PERSISTS = timedelta(hours=6)
+PERSISTS_READINGS = 3
+"""A level 1 high is common after meals; it is told only when this many readings over this long are all high. Ours."""
+
+WINDOW = timedelta(hours=24)
+
+HYPO = (
+    "Have something sugary now, such as a glass of juice or glucose tablets, and measure again in 15 minutes. "
+    "If someone cannot swallow or does not wake, call 999."
+)
+
+
+def evaluate(case: Case) -> Verdict | None:
+    """Level 2 low (below 3.0) red; level 1 low (below 3.9) amber at once, since waiting for a repeat is what harms;
+    level 2 high (above 13.9) information, amber when the reading before it was as high; level 1 high (above 10.0)
+    information when it persists. Banded on the value as shown (one decimal), so that 70 and 54 mg/dL are 3.9 and 3.0,
+    as the consensus writes them."""
+    if case.personal("glucose"):
+        return None
+    return worst(_one(case, reading) for reading in case.new.get("glucose", ()))
+
+
+def _one(case: Case, reading: Reading) -> Verdict | None:
+    assert LEVEL_2_LOW is not None and LEVEL_1_LOW is not None and LEVEL_2_HIGH is not None
+    value = _value(reading)
+    shown = f"Glucose {reading.show()}"
+    if value <= LEVEL_2_LOW:
+        text = f"{shown}, below 3.0 mmol/L (level 2 low)"
+        return Verdict(RED, f"{text}.", (reason(reading, text),), HYPO)
+    if value <= LEVEL_1_LOW:
+        text = f"{shown}, below 3.9 mmol/L (level 1 low)"
+        return Verdict(AMBER, f"{text}.", (reason(reading, text),), HYPO)
+    if value < LEVEL_1_HIGH:
+        return None
+    earlier = case.before(reading, WINDOW)
+    if value >= LEVEL_2_HIGH:
+        text = f"{shown}, above 13.9 mmol/L (level 2 high)"
+        if earlier and _value(earlier[0]) >= LEVEL_2_HIGH:
+            confirmed = reason(earlier[0], f"confirmed by {earlier[0].show()} before it")
+            return Verdict(AMBER, f"{text}.", (reason(reading, text), confirmed), MEASURE_AGAIN)
+        asked = f"{text}; a repeat is asked for."
+        return Verdict(INFORMATION, asked, (reason(reading, text),), MEASURE_AGAIN, repeat=True)
+    high: list[Reading] = [reading]
+    for one in earlier:
+        if _value(one) < LEVEL_1_HIGH:
+            break
+        high.append(one)
+    if len(high) < PERSISTS_READINGS or reading.at - high[-1].at < PERSISTS:
+        return None
+    text = f"{shown}, above 10.0 mmol/L (level 1 high) in {len(high)} readings on end"
+    return Verdict(INFORMATION, f"{text}.", tuple(reason(one, f"Glucose {one.show()}") for one in high[:10]))
+
+
+def _value(reading: Reading) -> float:
+    return GLUCOSE.round(reading.value or 0.0)

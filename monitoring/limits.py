@@ -1,0 +1,318 @@
+"""Limits: the defaults with their source, and the personal ones that a named clinician sets (FHIR ServiceRequest)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from fhir.outcome import Issue, Refusal
+from monitoring.measures import BY_CODE, MEASURES, UCUM, Measure
+
+JSON = dict[str, Any]
+
+EXT = "https://carehub.example/fhir/StructureDefinition/"
+CATEGORY = ("https://carehub.example/fhir/CodeSystem/service-category", "home-monitoring")
+PANEL = frozenset({("http://loinc.org", "85354-9"), ("http://snomed.info/sct", "75367002")})
+"""Blood pressure ordered as a whole: expected as often as its upper number; limits go on the parts."""
+
+RED, AMBER, INFORMATION = 3, 2, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in the measure's unit: at or beyond `low_red` / `high_red` is red, at or beyond the amber ones amber."""
+
+    low_red: float | None = None
+    low_amber: float | None = None
+    high_amber: float | None = None
+    high_red: float | None = None
+    source: str = ""
+
+    def level(self, value: float) -> tuple[int, str | None, float | None]:
+        """(severity, side, bound crossed) of a rounded *value*: (3, "low", 92.0), (0, None, None)."""
+        if self.low_red is not None and value <= self.low_red:
+            return RED, "low", self.low_red
+        if self.high_red is not None and value >= self.high_red:
+            return RED, "high", self.high_red
+        if self.low_amber is not None and value <= self.low_amber:
+            return AMBER, "low", self.low_amber
+        if self.high_amber is not None and value >= self.high_amber:
+            return AMBER, "high", self.high_amber
+        return 0, None, None
+
+
+DEFAULTS: dict[str, Limits] = {
+    "spo2": Limits(
+        low_red=92, low_amber=94, source="NHS COVID Oximetry @home C1396 v1.3 diary: 93-94 recheck, 92 or less urgent"
+    ),
+    "systolic": Limits(high_amber=170, source="home equivalent of NICE NG136's clinic 180/120; unverified"),
+    "diastolic": Limits(high_amber=115, source="home equivalent of NICE NG136's clinic 180/120; unverified"),
+    "glucose": Limits(
+        low_red=2.9,
+        low_amber=3.8,
+        high_amber=14.0,
+        source="consensus levels (PMC8481000 table 1): below 3.9 level 1, below 3.0 level 2, above 13.9 level 2 high",
+    ),
+}
+"""What holds for a person with no limits of their own. Measures that are absent have no default: nothing watches their level."""
+
+SCALE_2_DEFAULT = Limits(
+    low_red=83,
+    low_amber=87,
+    source="NEWS2 SpO2 scale 2 (RCP 2017): 86-87 scores 1, 84-85 scores 2, 83 or less scores 3; target 88-92",
+)
+"""SpO2 for a person whom a clinician put on scale 2 without other limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Home monitoring of one measure for one person, as ordered: the row of `monitoring_limit`."""
+
+    service_request_id: str
+    patient_id: str
+    measure: str
+    limits: Limits = Limits()
+    scale: int | None = None
+    every_hours: float | None = None
+    set_by: str | None = None
+    reason: str | None = None
+    review_on: date | None = None
+    active: bool = True
+
+    @property
+    def personal(self) -> bool:
+        """Whether limits were set; an order may ask for readings only and leave the defaults in force."""
+        limits = self.limits
+        bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
+        return any(bound is not None for bound in bounds)
+
+
+_BOUNDS = ("low-red", "low-amber", "high-amber", "high-red")
+_HOURS = {"h": 1.0, "d": 24.0, "wk": 168.0, "min": 1 / 60}
+
+
+def from_service_request(resource: JSON) -> Order | None:
+    """The order that *resource* holds, or None when it is not home monitoring of a measure that we know.
+
+    Raises `Refusal` (422) where `check` would.
+    """
+    if not _is_monitoring(resource):
+        return None
+    measure = _ordered_measure(resource)
+    if measure is None:
+        return None
+    extensions = {one.get("url"): one for one in resource.get("extension", ())}
+    bounds: dict[str, float] = {}
+    for one in extensions.get(EXT + "limits", {}).get("extension", ()):
+        quantity = one.get("valueQuantity") or {}
+        if one.get("url") in _BOUNDS and quantity.get("value") is not None:
+            if _is_panel(resource):
+                text = "Set limits on systolic (8480-6) or diastolic (8462-4) pressure, not on the panel."
+                raise Refusal(422, [Issue("value", text, "ServiceRequest.code")])
+            bounds[one["url"]] = _bound(measure, one["url"], quantity)
+    repeat = resource.get("occurrenceTiming", {}).get("repeat", {})
+    every = None
+    if repeat.get("frequency") and repeat.get("period") and repeat.get("periodUnit") in _HOURS:
+        every = float(repeat["period"]) * _HOURS[repeat["periodUnit"]] / float(repeat["frequency"])
+    review = extensions.get(EXT + "review-on", {}).get("valueDate")
+    requester = resource.get("requester", {})
+    order = Order(
+        service_request_id=resource.get("id", ""),
+        patient_id=resource.get("subject", {}).get("reference", "").removeprefix("Patient/"),
+        measure=measure.key,
+        limits=Limits(*(bounds.get(name) for name in _BOUNDS)),
+        scale=extensions.get(EXT + "spo2-scale", {}).get("valueInteger"),
+        every_hours=every,
+        set_by=requester.get("reference"),
+        reason=next((one.get("text") for one in resource.get("reasonCode", ()) if one.get("text")), None),
+        review_on=date.fromisoformat(review) if review and len(review) == 10 else None,
+        active=resource.get("status") == "active",
+    )
+    if order.active:
+        check(order)
+    return order
+
+
+def to_service_request(order: Order, requester_name: str | None = None) -> JSON:
+    """*order* as FHIR. Raises `Refusal` (422) where `check` would."""
+    check(order)
+    measure = MEASURES[order.measure]
+    extensions: list[JSON] = []
+    bounds = [
+        {
+            "url": name,
+            "valueQuantity": {"value": _number(value), "unit": measure.shown, "system": UCUM, "code": measure.unit},
+        }
+        for name, value in zip(
+            _BOUNDS,
+            (order.limits.low_red, order.limits.low_amber, order.limits.high_amber, order.limits.high_red),
+            strict=True,
+        )
+        if value is not None
+    ]
+    if bounds:
+        extensions.append({"url": EXT + "limits", "extension": bounds})
+    if order.scale is not None:
+        extensions.append({"url": EXT + "spo2-scale", "valueInteger": order.scale})
+    if order.review_on:
+        extensions.append({"url": EXT + "review-on", "valueDate": order.review_on.isoformat()})
+    requester: JSON = {"reference": order.set_by} if order.set_by else {}
+    if requester_name:
+        requester["display"] = requester_name
+    resource: JSON = {
+        "resourceType": "ServiceRequest",
+        "id": order.service_request_id,
+        "status": "active" if order.active else "revoked",
+        "intent": "order",
+        "category": [{"coding": [{"system": CATEGORY[0], "code": CATEGORY[1]}]}],
+        "code": {"coding": [measure.coding], "text": measure.name},
+        "subject": {"reference": f"Patient/{order.patient_id}"},
+    }
+    if extensions:
+        resource["extension"] = extensions
+    if requester:
+        resource["requester"] = requester
+    if order.reason:
+        resource["reasonCode"] = [{"text": order.reason}]
+    if order.every_hours:
+        repeat = {"frequency": 1, "period": _number(order.every_hours), "periodUnit": "h"}
+        resource["occurrenceTiming"] = {"repeat": repeat}
+    return resource
+
+
+def check(order: Order) -> None:
+    """Refuse (422, every issue) limits out of order, nameless or unreasoned limits, and a misused SpO2 scale 2."""
+    issues: list[Issue] = []
+    measure = MEASURES[order.measure]
+    limits = order.limits
+    bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
+    given = [(name, bound) for name, bound in zip(_BOUNDS, bounds, strict=True) if bound is not None]
+    for (lower_name, lower), (upper_name, upper) in zip(given, given[1:], strict=False):
+        if lower >= upper:
+            issues.append(
+                Issue(
+                    "invariant",
+                    f"{lower_name} ({lower:g}) must be below {upper_name} ({upper:g}).",
+                    "ServiceRequest.extension",
+                )
+            )
+    if measure.answers and given:
+        issues.append(Issue("invariant", f"{measure.name} is a word and takes no limits.", "ServiceRequest.extension"))
+    low, high = measure.plausible
+    for name, bound in given:
+        if not measure.answers and not low <= bound <= high:
+            text = f"{name} of {bound:g} is outside the believable range {low:g} to {high:g} {measure.shown}."
+            issues.append(Issue("value", text, "ServiceRequest.extension"))
+    if order.personal or order.scale is not None:
+        clinician = (order.set_by or "").partition("/")[0]
+        if clinician not in ("Practitioner", "PractitionerRole"):
+            text = "Personal limits are set by a named clinician (Practitioner or PractitionerRole)."
+            issues.append(Issue("required", text, "ServiceRequest.requester"))
+        if not (order.reason or "").strip():
+            issues.append(Issue("required", "Personal limits need a reason.", "ServiceRequest.reasonCode"))
+        if order.review_on is None:
+            issues.append(Issue("required", "Personal limits need a review date.", "ServiceRequest.extension"))
+    if order.scale not in (None, 1, 2):
+        issues.append(Issue("value", "The SpO2 scale is 1 or 2.", "ServiceRequest.extension"))
+    if order.scale is not None and order.measure != "spo2":
+        issues.append(Issue("invariant", "Only oxygen saturation has an SpO2 scale.", "ServiceRequest.extension"))
+    if issues:
+        raise Refusal(422, issues)
+
+
+COLUMNS = (
+    "service_request_id", "patient_id", "measure", "low_red", "low_amber", "high_amber", "high_red",
+    "scale", "every_hours", "set_by", "reason", "review_on", "active",
+)  # fmt: skip
+
+
+async def project_limits(
+    pg: psycopg.AsyncConnection[Any], orders: Sequence[Order], removed: Sequence[str] = ()
+) -> None:
+    """Write the rows of *orders*, drop those of *removed* (ServiceRequest ids).
+
+    Of two active orders of one measure for one person the one written last counts; the other's row turns inactive.
+    """
+    if removed:
+        await pg.execute("DELETE FROM monitoring_limit WHERE service_request_id = ANY(%s)", (list(removed),))
+    if not orders:
+        return
+    last = {(one.patient_id, one.measure): one.service_request_id for one in orders if one.active}
+    rows = [_row(one, last.get((one.patient_id, one.measure)) == one.service_request_id) for one in orders]
+    await pg.execute(
+        """UPDATE monitoring_limit m SET active = false
+           FROM unnest(%s::text[], %s::text[], %s::text[]) AS one(patient_id, measure, id)
+           WHERE m.active AND m.patient_id = one.patient_id AND m.measure = one.measure AND m.service_request_id <> one.id""",
+        ([p for p, _ in last], [m for _, m in last], list(last.values())),
+    )
+    update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
+    await pg.execute(
+        f"""INSERT INTO monitoring_limit ({", ".join(COLUMNS)})
+            SELECT {", ".join(COLUMNS)} FROM jsonb_populate_recordset(NULL::monitoring_limit, %s)
+            ORDER BY active
+            ON CONFLICT (service_request_id) DO UPDATE SET {update}""",
+        (Jsonb(rows),),
+    )
+
+
+def _row(order: Order, active: bool) -> JSON:
+    limits = order.limits
+    return {
+        "service_request_id": order.service_request_id,
+        "patient_id": order.patient_id,
+        "measure": order.measure,
+        "low_red": limits.low_red,
+        "low_amber": limits.low_amber,
+        "high_amber": limits.high_amber,
+        "high_red": limits.high_red,
+        "scale": order.scale,
+        "every_hours": order.every_hours,
+        "set_by": order.set_by,
+        "reason": order.reason,
+        "review_on": order.review_on.isoformat() if order.review_on else None,
+        "active": order.active and active,
+    }
+
+
+def with_source(order: Order) -> Limits:
+    """The order's limits, saying who set them and why."""
+    who = "a clinician" if not order.set_by else order.set_by
+    return replace(order.limits, source=f"personal limits set by {who}: {order.reason or 'no reason given'}")
+
+
+def _is_monitoring(resource: JSON) -> bool:
+    return any(
+        (coding.get("system"), coding.get("code")) == CATEGORY
+        for category in resource.get("category", ())
+        for coding in category.get("coding", ())
+    )
+
+
+def _is_panel(resource: JSON) -> bool:
+    return any((one.get("system"), one.get("code")) in PANEL for one in resource.get("code", {}).get("coding", ()))
+
+
+def _ordered_measure(resource: JSON) -> Measure | None:
+    for coding in resource.get("code", {}).get("coding", ()):
+        code = (coding.get("system"), coding.get("code"))
+        measure = MEASURES["systolic"] if code in PANEL else BY_CODE.get(code)
+        if measure:
+            return measure
+    return None
+
+
+def _bound(measure: Measure, name: str, quantity: JSON) -> float:
+    # A limit in another unit would be compared as if it were ours.
+    code = quantity.get("code") or measure.spellings.get(quantity.get("unit") or "")
+    if code != measure.unit:
+        text = f"{name} is in {code or 'no unit'}; limits of {measure.name} are in {measure.unit}."
+        raise Refusal(422, [Issue("value", text, "ServiceRequest.extension")])
+    return float(quantity["value"])
+
+
+def _number(value: float) -> int | Decimal:
+    return int(value) if value == int(value) else Decimal(str(value))

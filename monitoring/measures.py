@@ -1,0 +1,331 @@
+"""What a home device can measure: codes, the one unit we keep, what we accept, what is believable.
+
+Adding a measure is one entry in `_TABLE`. Code sources: UKC = UK Core (NHSDigital/FHIR-R4-UKCORE-STAGING-MAIN), R4 = HL7
+FHIR R4 vital signs and examples, CGM = HL7 CGM guide, PH = several public repositories, SYN = Synthea. 'unverified' codes
+and ranges are to be confirmed on a terminology server and by a clinical safety officer before clinical use.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+
+LOINC = "http://loinc.org"
+SNOMED = "http://snomed.info/sct"
+MDC = "urn:iso:std:iso:11073:10101"
+UCUM = "http://unitsofmeasure.org"
+LOCAL = "https://carehub.example/fhir/CodeSystem/measure"
+LOCAL_ANSWER = "https://carehub.example/fhir/CodeSystem/answer"
+
+Code = tuple[str, str]
+"""(system, code)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit that we turn into the measure's own: `(value - less) * times / over`, exact in Decimal."""
+
+    times: Decimal = Decimal(1)
+    over: Decimal = Decimal(1)
+    less: Decimal = Decimal(0)
+
+    def convert(self, value: Decimal) -> Decimal:
+        return (value - self.less) * self.times / self.over
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One thing that is measured.
+
+    `unit` is the UCUM code of every kept value; `shown` is how people write it. `accepts` maps other UCUM codes to their
+    conversion, `spellings` the unit texts of devices that send no code. Values outside `plausible` (inclusive, in `unit`)
+    are kept as "check reading". Values are banded and shown rounded half-up to `decimals`. `answers` is set where the
+    reading is a word. A meter's "<" or ">" counts as the number itself only at or beyond `bounds` (low, high).
+    """
+
+    key: str
+    name: str
+    plain: str
+    codes: tuple[Code, ...]
+    unit: str = ""
+    shown: str = ""
+    accepts: Mapping[str, Unit | None] = field(default_factory=dict)
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    plausible: tuple[float, float] = (0, 0)
+    decimals: int = 0
+    bounds: tuple[float, float] | None = None
+    answers: Mapping[Code, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def loinc(self) -> str | None:
+        """The first LOINC code: what we write on an Observation of this measure."""
+        return next((code for system, code in self.codes if system == LOINC), None)
+
+    @property
+    def coding(self) -> dict[str, str]:
+        """The coding to write on an Observation or a monitoring order: LOINC where there is one, else our own."""
+        if self.loinc:
+            return {"system": LOINC, "code": self.loinc, "display": self.name}
+        return {"system": LOCAL, "code": self.key, "display": self.name}
+
+    def round(self, value: float) -> float:
+        return half_up(value, self.decimals)
+
+    def show(self, value: float) -> str:
+        """`91 %`, `82.4 kg`."""
+        return f"{half_up(value, self.decimals):.{self.decimals}f} {self.shown}"
+
+
+def half_up(value: float, decimals: int) -> float:
+    """Round halves up as people do on paper: 38.05 -> 38.1 (the binary value of 38.05 is just below the half)."""
+    scale = 10.0**decimals
+    return math.floor(round(value * scale, 6) + 0.5) / scale
+
+
+def half_up_exact(value: Decimal, decimals: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+
+
+def _loinc(*codes: str) -> tuple[Code, ...]:
+    return tuple((LOINC, code) for code in codes)
+
+
+def _snomed(*codes: str) -> tuple[Code, ...]:
+    return tuple((SNOMED, code) for code in codes)
+
+
+def _mdc(*codes: str) -> tuple[Code, ...]:
+    return tuple((MDC, code) for code in codes)
+
+
+MG_DL_PER_MMOL_L = Decimal("18.016")
+"""Glucose, molar mass 180.16 g/mol."""
+
+_PRESSURE = {"spellings": {"mmHg": "mm[Hg]", "mm Hg": "mm[Hg]"}, "unit": "mm[Hg]", "shown": "mmHg"}
+_MASS: dict[str, Unit | None] = {
+    "g": Unit(over=Decimal(1000)),
+    "[lb_av]": Unit(times=Decimal("0.45359237")),
+    "[stone_av]": Unit(times=Decimal("6.35029318")),
+}
+_MASS_SPELLINGS = {"kg": "kg", "lb": "[lb_av]", "lbs": "[lb_av]", "st": "[stone_av]"}
+_WEIGHT = {
+    "unit": "kg",
+    "shown": "kg",
+    "accepts": _MASS,
+    "spellings": _MASS_SPELLINGS,
+    "plausible": (20, 350),
+    "decimals": 1,
+}
+
+ALERT, CONFUSED, VOICE, PAIN, UNRESPONSIVE = "alert", "confused", "voice", "pain", "unresponsive"
+AIR, OXYGEN = "air", "oxygen"
+
+_TABLE = (
+    Measure(
+        key="systolic",
+        name="Systolic blood pressure",
+        plain="blood pressure, upper number",
+        codes=_loinc("8480-6")
+        + _snomed("72313002", "271649006", "1162737008", "413606001", "314449000")
+        + _mdc("150021"),
+        plausible=(50, 300),
+        source="UKC, R4 (271649006), MDC: PH; plausible range ours, unverified",
+        **_PRESSURE,
+    ),
+    Measure(
+        key="diastolic",
+        name="Diastolic blood pressure",
+        plain="blood pressure, lower number",
+        codes=_loinc("8462-4")
+        + _snomed("1091811000000102", "271650006", "1162735000", "413605002", "314462001")
+        + _mdc("150022"),
+        plausible=(20, 200),
+        source="UKC, R4 (271650006), MDC: PH; plausible range ours, unverified",
+        **_PRESSURE,
+    ),
+    Measure(
+        key="pulse",
+        name="Pulse",
+        plain="pulse",
+        codes=_loinc("8867-4") + _snomed("364075005", "78564009", "444981005") + _mdc("149530", "149546"),
+        unit="/min",
+        shown="/min",
+        accepts={"{beats}/min": None, "{Beats}/min": None},
+        spellings={"bpm": "/min", "beats/minute": "/min", "beats/min": "/min", "/min": "/min"},
+        plausible=(20, 250),
+        source="UKC (its NEWS2 bundle writes {beats}/min), MDC: PH; plausible range ours, unverified",
+    ),
+    Measure(
+        key="spo2",
+        name="Oxygen saturation",
+        plain="oxygen level",
+        codes=_loinc("59408-5", "2708-6")
+        + _snomed("431314004", "103228002", "866661000000106", "866701000000100")
+        + _mdc("150456"),
+        unit="%",
+        shown="%",
+        spellings={"%": "%"},
+        plausible=(50, 100),
+        source="UKC, R4 vital signs, MDC: PH; range: monitoring rules 4.10.13",
+    ),
+    Measure(
+        key="spo2-exertion",
+        name="Oxygen saturation on exertion",
+        plain="oxygen level after exercise",
+        codes=_snomed("866681000000102", "866721000000109"),
+        unit="%",
+        shown="%",
+        spellings={"%": "%"},
+        plausible=(50, 100),
+        source="UKC; kept apart from the value at rest, which is what NEWS2 and the oximetry diary band",
+    ),
+    Measure(
+        key="oxygen",
+        name="Air or oxygen",
+        plain="breathing air or oxygen",
+        codes=_loinc("3151-8", "3150-6") + _snomed("371825009"),
+        answers={
+            (SNOMED, "722742002"): AIR,
+            (SNOMED, "371825009"): OXYGEN,
+            (SNOMED, "373066001"): OXYGEN,
+            (SNOMED, "373067005"): AIR,
+        },
+        words={AIR: "breathing air", OXYGEN: "on oxygen"},
+        source="UKC (371825009 with a flow or a percentage), R4 pulse oximetry components 3151-8 and 3150-6, yes/no: PH",
+    ),
+    Measure(
+        key="respiratory-rate",
+        name="Respiratory rate",
+        plain="breaths per minute",
+        codes=_loinc("9279-1") + _snomed("86290005") + _mdc("151562"),
+        unit="/min",
+        shown="/min",
+        accepts={"{Breaths}/min": None, "{breaths}/min": None},
+        spellings={"breaths/minute": "/min", "breaths/min": "/min", "/min": "/min"},
+        plausible=(3, 70),
+        source="UKC (its NEWS2 bundle writes {Breaths}/min), MDC: PH; plausible range ours, unverified",
+    ),
+    Measure(
+        key="consciousness",
+        name="Consciousness (ACVPU)",
+        plain="alertness",
+        codes=_loinc("80288-4", "67775-7") + _snomed("1104441000000107"),
+        answers={
+            (SNOMED, "248234008"): ALERT,
+            (SNOMED, "130987000"): CONFUSED,
+            (SNOMED, "300202002"): VOICE,
+            (SNOMED, "450847001"): PAIN,
+            (SNOMED, "422768004"): UNRESPONSIVE,
+            (LOINC, "LA9340-6"): ALERT,
+            (LOINC, "LA6560-2"): CONFUSED,
+            (LOINC, "LA17108-4"): VOICE,
+            (LOINC, "LA17107-6"): PAIN,
+            (LOINC, "LA9343-0"): UNRESPONSIVE,
+        },
+        words={
+            ALERT: "alert",
+            CONFUSED: "newly confused",
+            VOICE: "responds to voice",
+            PAIN: "responds to pain",
+            UNRESPONSIVE: "unresponsive",
+        },
+        source="UKC; 80288-4: DK Core; 67775-7 and its LA answers: one public guide, unverified",
+    ),
+    Measure(
+        key="temperature",
+        name="Temperature",
+        plain="temperature",
+        codes=_loinc("8310-5", "8331-1")
+        + _snomed("386725007", "276885007", "415974002", "415945006", "415882003")
+        + _mdc("150364"),
+        unit="Cel",
+        shown="°C",
+        accepts={"[degF]": Unit(over=Decimal("1.8"), less=Decimal(32)), "K": Unit(less=Decimal("273.15"))},
+        spellings={"C": "Cel", "°C": "Cel", "degC": "Cel", "F": "[degF]", "°F": "[degF]", "degF": "[degF]"},
+        plausible=(30, 45),
+        decimals=1,
+        source="UKC, 8331-1: SYN, MDC: PH; range: monitoring rules 4.10.13",
+    ),
+    Measure(
+        key="weight",
+        name="Weight",
+        plain="weight",
+        codes=_loinc("29463-7", "3141-9") + _snomed("27113001", "784399000") + _mdc("188736"),
+        source="UKC, 3141-9: R4 example, MDC: PH; plausible range ours (adults), unverified",
+        **_WEIGHT,
+    ),
+    Measure(
+        key="dry-weight",
+        name="Dry weight",
+        plain="target (dry) weight",
+        codes=_snomed("445541000"),
+        source="UKC; the weight without excess fluid that a clinician agreed",
+        **_WEIGHT,
+    ),
+    Measure(
+        key="glucose",
+        name="Glucose",
+        plain="blood sugar",
+        codes=_loinc("14743-9", "41653-7", "105272-9", "99504-3", "2339-0", "15074-8")
+        + _snomed("997671000000106", "997681000000108", "1030551000000103", "434911002")
+        + _mdc("160184"),
+        unit="mmol/L",
+        shown="mmol/L",
+        accepts={"mg/dL": Unit(over=MG_DL_PER_MMOL_L)},
+        spellings={"mmol/L": "mmol/L", "mmol/l": "mmol/L", "mg/dL": "mg/dL", "mg/dl": "mg/dL"},
+        plausible=(0.6, 45),
+        decimals=1,
+        bounds=(2.9, 14.0),
+        source="UKC, capillary: PH, sensor: CGM, 2339-0: SYN, 15074-8: R4 example; plausible range ours, unverified",
+    ),
+    Measure(
+        key="peak-flow",
+        name="Peak flow",
+        plain="peak flow",
+        codes=_loinc("19935-6") + _snomed("18491006", "313193002") + _mdc("152584"),
+        unit="L/min",
+        shown="L/min",
+        accepts={"l/min": None, "L/s": Unit(times=Decimal(60)), "l/s": Unit(times=Decimal(60))},
+        spellings={"L/min": "L/min", "l/min": "L/min"},
+        plausible=(30, 900),
+        source="PH; 18491006 unverified; plausible range ours, unverified",
+    ),
+    Measure(
+        key="steps",
+        name="Steps",
+        plain="steps",
+        codes=_loinc("41950-7", "55423-8"),
+        unit="{steps}",
+        shown="steps",
+        accepts={"{steps}/(24.h)": None, "1": None, "/d": None},
+        spellings={"steps": "{steps}"},
+        plausible=(0, 100_000),
+        source="PH; range ours",
+    ),
+)
+
+MEASURES: dict[str, Measure] = {measure.key: measure for measure in _TABLE}
+
+IMPLIED: dict[Code, tuple[str, str]] = {
+    (SNOMED, "866661000000106"): ("oxygen", AIR),
+    (SNOMED, "866701000000100"): ("oxygen", OXYGEN),
+}
+"""Observation codes that say a second thing: SpO2 'on room air at rest', 'on supplemental oxygen at rest' (UKC)."""
+
+
+def _by_code() -> dict[Code, Measure]:
+    table: dict[Code, Measure] = {}
+    for measure in _TABLE:
+        for code in (*measure.codes, (LOCAL, measure.key)):
+            if code in table:
+                raise ValueError(f"{code} means both {table[code].key} and {measure.key}")
+            table[code] = measure
+    return table
+
+
+BY_CODE: dict[Code, Measure] = _by_code()
+
+SPECIFIC = frozenset({"spo2-exertion", "dry-weight"})
+"""Measures that win when an Observation also carries the general code: a dry weight is not a weighing."""

@@ -1,0 +1,98 @@
+"""Cases from the database: two statements for any number of people."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from monitoring import evaluation
+from monitoring.case import Case, Facts
+from monitoring.limits import COLUMNS, Limits, Order
+from monitoring.readings import Reading
+
+MOST = 2000
+"""Readings of one measure that a case looks at. A sensor that reads every three minutes makes 480 a day."""
+
+NOBODY = Facts()
+
+
+async def load_cases(
+    pg: psycopg.AsyncConnection[Any],
+    new: Sequence[Reading],
+    now: datetime,
+    facts: Mapping[str, Facts] | None = None,
+) -> dict[str, Case]:
+    """The case of every person with a new reading that may alarm. *new* may be in the database already or not yet."""
+    by_patient: dict[str, list[Reading]] = {}
+    for reading in new:
+        if now - reading.at <= evaluation.LATE:
+            by_patient.setdefault(reading.patient_id, []).append(reading)
+    if not by_patient:
+        return {}
+    orders = await load_orders(pg, list(by_patient))
+    earlier = await _earlier(pg, by_patient, orders)
+    cases: dict[str, Case] = {}
+    for patient_id, readings in by_patient.items():
+        found = evaluation.case(
+            patient_id,
+            readings,
+            earlier.get(patient_id, ()),
+            now,
+            (facts or {}).get(patient_id, NOBODY),
+            orders.get(patient_id, {}),
+        )
+        if found is not None:
+            cases[patient_id] = found
+    return cases
+
+
+async def load_orders(pg: psycopg.AsyncConnection[Any], patient_ids: Sequence[str]) -> dict[str, dict[str, Order]]:
+    """Active orders by person and measure."""
+    cursor = await pg.execute(
+        f"SELECT {', '.join(COLUMNS)} FROM monitoring_limit WHERE active AND patient_id = ANY(%s)", (list(patient_ids),)
+    )
+    orders: dict[str, dict[str, Order]] = {}
+    async for row in cursor:
+        order = Order(row[0], row[1], row[2], Limits(*row[3:7]), *row[7:])
+        orders.setdefault(order.patient_id, {})[order.measure] = order
+    return orders
+
+
+async def _earlier(
+    pg: psycopg.AsyncConnection[Any],
+    by_patient: Mapping[str, Sequence[Reading]],
+    orders: Mapping[str, Mapping[str, Order]],
+) -> dict[str, list[Reading]]:
+    patients: list[str] = []
+    measures: list[str] = []
+    since: list[datetime] = []
+    until: list[datetime] = []
+    for patient_id, readings in by_patient.items():
+        first = min(one.at for one in readings)
+        last = max(one.at for one in readings)
+        for measure, back in evaluation.window({one.measure for one in readings}, orders.get(patient_id, {})).items():
+            patients.append(patient_id)
+            measures.append(measure)
+            since.append(first - back)
+            until.append(last)
+    earlier: dict[str, list[Reading]] = {}
+    if not patients:
+        return earlier
+    cursor = pg.cursor(binary=True)
+    await cursor.execute(
+        """SELECT found.measure, found.at, found.value, found.word, found.observation_id, need.patient_id
+           FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+                AS need(patient_id, measure, since, until)
+           CROSS JOIN LATERAL (
+               SELECT measure, at, value, word, observation_id FROM reading
+               WHERE patient_id = need.patient_id AND measure = need.measure
+                 AND at >= need.since AND at <= need.until AND quality = 'ok'
+               ORDER BY at DESC LIMIT %s) AS found""",
+        (patients, measures, since, until, MOST),
+    )
+    for measure, at, value, word, observation_id, patient_id in await cursor.fetchall():
+        earlier.setdefault(patient_id, []).append(
+            Reading(measure, at, value, word, observation_id=observation_id, patient_id=patient_id)
+        )
+    return earlier

@@ -1,0 +1,90 @@
+"""Heart failure: weight against the days before and against the agreed dry weight. Published rules disagree, so it is data."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from monitoring.case import Case, Verdict, reason, worst
+from monitoring.limits import AMBER, INFORMATION
+from monitoring.measures import MEASURES
+from monitoring.readings import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRule:
+    """More than `kg` within `days`."""
+
+    kg: float
+    days: int
+    source: str
+
+
+PUBLISHED: dict[str, WeightRule] = {
+    "esc-hfa": WeightRule(2.0, 3, "heartfailurematters.org (ESC/HFA): more than 2 kg in 3 days"),
+    "warwickshire": WeightRule(2.0, 4, "Warwickshire GP leaflet: 2 kg over 3-4 days"),
+    "plymouth": WeightRule(1.0, 2, "Plymouth Hospitals 2023: 1 kg or more in 2 consecutive days"),
+    "north-cumbria": WeightRule(2.27, 7, "North Cumbria: more than 5 lb in a week, with symptoms"),
+    "tuh-dublin": WeightRule(2.0, 2, "TUH Dublin: 2 kg in 2 days, with symptoms"),
+}
+
+DEFAULT = PUBLISHED["esc-hfa"]
+
+WINDOW = timedelta(days=DEFAULT.days)
+
+DRY_WEIGHT_AGE = timedelta(days=365)
+"""An agreed dry weight older than this is not compared with. Ours."""
+
+ANOTHER_PERSON = 7.0
+"""A change (kg) within the window that is more likely somebody else on the scales. Ours, unverified."""
+
+HEAVIER = "Weigh yourself again tomorrow morning. If you are more breathless or swollen than usual, call your team or 111 today."
+LIGHTER = "If you feel dizzy or have been sick or had diarrhoea, call your team or 111 today."
+WHO = "Please check that nobody else used your scales, and weigh yourself again."
+
+
+def evaluate(case: Case) -> Verdict | None:
+    """Gain or fall beyond the rule against the lowest or highest weight of the window, and against the dry weight."""
+    return worst(_weighing(case, reading) for reading in case.new.get("weight", ()))
+
+
+def _weighing(case: Case, reading: Reading) -> Verdict | None:
+    if reading.value is None:
+        return None
+    earlier = [one for one in case.before(reading, WINDOW) if one.value is not None]
+    found: list[tuple[float, Reading, str]] = []
+    if earlier:
+        for other in (min(earlier, key=_kg), max(earlier, key=_kg)):
+            change = _change(reading, other)
+            if abs(change) > DEFAULT.kg:
+                days = max(1, round((reading.at - other.at) / timedelta(days=1)))
+                found.append(
+                    (change, other, f"{abs(change):.1f} kg {_way(change)} in {days} day{'s' if days > 1 else ''}")
+                )
+    dry = case.latest("dry-weight", reading.at, DRY_WEIGHT_AGE)
+    if dry is not None and dry.value is not None:
+        change = _change(reading, dry)
+        if abs(change) > DEFAULT.kg:
+            side = "above" if change > 0 else "below"
+            found.append((change, dry, f"{abs(change):.1f} kg {side} the dry weight of {dry.show()}"))
+    if not found:
+        return None
+    reasons = [reason(reading, f"Weight {reading.show()}")]
+    reasons += [reason(other, f"Weight {other.show()}: {text}") for _, other, text in found]
+    text = f"Weight {reading.show()}: {', '.join(text for _, _, text in found)}"
+    if earlier and any(abs(change) > ANOTHER_PERSON and other is not dry for change, other, _ in found):
+        return Verdict(INFORMATION, f"{text}; was it somebody else on the scales?", tuple(reasons), WHO, repeat=True)
+    advice = HEAVIER if found[0][0] > 0 else LIGHTER
+    return Verdict(AMBER, f"{text}.", tuple(reasons), advice)
+
+
+def _kg(reading: Reading) -> float:
+    return reading.value or 0.0
+
+
+def _change(reading: Reading, other: Reading) -> float:
+    # Rounded as shown first: 82.1 - 80.1 in binary is a little more than 2.
+    weight = MEASURES["weight"]
+    return weight.round(weight.round(_kg(reading)) - weight.round(_kg(other)))
+
+
+def _way(change: float) -> str:
+    return "heavier" if change > 0 else "lighter"

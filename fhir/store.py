@@ -48,13 +48,15 @@ _ROWS, _ITEMS = "\x1e", "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to write. `if_match` is the version the writer has seen; a create or update needs a `resource`."""
+    """One thing to write. `if_match` is the version the writer has seen; a create or update needs a `resource`; `author`
+    is set where a set of changes has several authors."""
 
     method: Literal["create", "update", "delete"]
     type: str
     id: str
     resource: JSON | None
     if_match: int | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +392,7 @@ async def _put(pg: Connection, type_: str, drafts: Sequence[_Draft], author: str
         [str(draft.version) for draft in drafts],
         [row.patient_id or "" for row in rows],
         [_METHODS[draft.change.method] for draft in drafts],
+        [draft.change.author or author for draft in drafts],
         [draft.body or "" for draft in drafts],
         [_ITEMS.join(row.keys) for row in rows],
     ]
@@ -400,7 +403,7 @@ async def _put(pg: Connection, type_: str, drafts: Sequence[_Draft], author: str
         column = date_column(date)
         columns.append([_range_text(row.dates.get(column)) for row in rows])
     texts = [_ROWS.join(column) for column in columns]
-    result = await pg.execute(_put_sql(type_), (*texts, updated, author, updated))
+    result = await pg.execute(_put_sql(type_), (*texts, updated, updated))
     return await _missing(result, drafts)
 
 
@@ -449,11 +452,11 @@ def _put_sql(type_: str) -> str:
     changed = ("version", "updated", "patient_id", *columns)
     return f"""
         WITH given AS MATERIALIZED (
-            SELECT * FROM unnest({_split(5 + len(columns))})
-            AS given (id, version, patient_id, method, body, {", ".join(columns)})
+            SELECT * FROM unnest({_split(6 + len(columns))})
+            AS given (id, version, patient_id, method, author, body, {", ".join(columns)})
         ), kept AS (
-            INSERT INTO resource_version (type, id, version, patient_id, method, body, updated, author)
-            SELECT '{type_}', id, version::int, patient_id, method, body, %s, %s FROM given
+            INSERT INTO resource_version (type, id, version, patient_id, method, author, body, updated)
+            SELECT '{type_}', id, version::int, patient_id, method, author, body, %s FROM given
             ON CONFLICT DO NOTHING RETURNING id
         )
         INSERT INTO {table} (id, version, updated, patient_id, {", ".join(columns)})

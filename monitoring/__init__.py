@@ -9,14 +9,16 @@ Pure, no database, no clock:
     rules.py       RULES; name_of(rule_id)
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
-    flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None; acknowledge / resolve(flag, who, when, why)
+    flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None
+                   acknowledge(flag, who, when, why) -> Flag; resolve(flag, who, when, why, outcome) -> Flag
                    to_fhir(flag, before) -> dict; from_fhir(resource, version) -> Flag | None
 
 On a psycopg connection (`tx.pg`), set-based, for any number of people:
 
     projection.py  project_readings(pg, readings, received, replaced=[observation ids])
     state.py       load_cases(pg, readings, now, facts={patient_id: Facts}) -> {patient_id: Case}
-    flags.py       live_flags(pg, patient_ids, lock=True) -> {(patient_id, rule): Flag}; project_flags(pg, flags, removed)
+    flags.py       live_flags(pg, patient_ids, lock=True) -> {(patient_id, rule): Flag}
+                   project_flags(pg, flags, removed)
     limits.py      project_limits(pg, orders, removed)
     series.py      series, latest, sparklines for charts and boards
 

@@ -23,7 +23,10 @@ STAGE_1 = (135, 85)
 STAGE_2 = (150, 95)
 """Home averages, systolic or diastolic at or above (NICE NG136)."""
 
-AGAIN = "Sit quietly for five minutes and measure again. If you have chest pain, a severe headache or feel confused, call 999."
+AGAIN = (
+    "Sit quietly for five minutes and measure again. "
+    "If you have chest pain, a severe headache or feel confused, call 999."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def _very_high(case: Case, reading: Reading) -> Verdict | None:
 
 
 def average(case: Case) -> Verdict | None:
-    """The week's average at stage 2 (amber) or stage 1 (information). Silent where a clinician set limits for either number."""
+    """The week's average at stage 2 (amber) or stage 1 (information). Silent where a clinician set limits."""
     if case.personal("systolic") or case.personal("diastolic") or not case.new.get("systolic"):
         return None
     found = week(case.recent.get("systolic", ()), case.recent.get("diastolic", ()))

@@ -34,8 +34,8 @@ class Reason(TypedDict):
 class Case:
     """One person as the rules see them.
 
-    `new` holds the readings that just came in, fresh enough to alarm, `recent` those and the earlier ones; both by measure
-    and newest first, only of quality `ok`. `doubtful` are fresh new readings of quality `check`.
+    `new` holds the readings that just came in, fresh enough to alarm, `recent` those and the earlier ones; both by
+    measure and newest first, only of quality `ok`. `doubtful` are fresh new readings of quality `check`.
     """
 
     patient_id: str
@@ -84,8 +84,8 @@ class Case:
 class Verdict:
     """What a rule says of a case: severity 3 red, 2 amber, 1 information.
 
-    `summary` is one sentence for staff with number and unit. `advice`, if any, is for the patient at once. `repeat` means
-    that the patient is asked to measure again before it counts for more.
+    `summary` is one sentence for staff with number and unit. `advice`, if any, is for the patient at once. `repeat`
+    means that the patient is asked to measure again before it counts for more.
     """
 
     severity: int
@@ -119,7 +119,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A rule that raised. The readings are kept; the hub opens an operational flag from `finding()` and logs `error`."""
+    """A rule that raised. The readings are kept; the hub opens an operational flag from `finding()`, logs `error`."""
 
     patient_id: str
     rule: str
@@ -128,7 +128,8 @@ class Failure:
     readings: tuple[Reading, ...]
 
     def finding(self) -> Finding:
-        text = f"The rule {self.rule} could not be worked out ({type(self.error).__name__}); look at the readings yourself."
+        why = type(self.error).__name__
+        text = f"The rule {self.rule} could not be worked out ({why}); look at the readings yourself."
         return Finding(
             patient_id=self.patient_id,
             rule=f"failed-{self.rule}",

@@ -1,4 +1,4 @@
-"""The life of a flag: opened by a finding, refreshed by later ones, acknowledged and resolved by people; and its FHIR shape."""
+"""The life of a flag: opened by a finding, refreshed by later ones, ended by people; and its FHIR shape."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace

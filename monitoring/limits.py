@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -58,7 +59,7 @@ DEFAULTS: dict[str, Limits] = {
         source="consensus levels (PMC8481000 table 1): below 3.9 level 1, below 3.0 level 2, above 13.9 level 2 high",
     ),
 }
-"""What holds for a person with no limits of their own. Measures that are absent have no default: nothing watches their level."""
+"""What holds for a person with no limits of their own. A measure that is absent has none: nothing watches its level."""
 
 SCALE_2_DEFAULT = Limits(
     low_red=83,
@@ -124,7 +125,12 @@ def from_service_request(resource: JSON) -> Order | None:
         service_request_id=resource.get("id", ""),
         patient_id=resource.get("subject", {}).get("reference", "").removeprefix("Patient/"),
         measure=measure.key,
-        limits=Limits(*(bounds.get(name) for name in _BOUNDS)),
+        limits=Limits(
+            low_red=bounds.get("low-red"),
+            low_amber=bounds.get("low-amber"),
+            high_amber=bounds.get("high-amber"),
+            high_red=bounds.get("high-red"),
+        ),
         scale=extensions.get(EXT + "spo2-scale", {}).get("valueInteger"),
         every_hours=every,
         set_by=requester.get("reference"),
@@ -191,7 +197,7 @@ def check(order: Order) -> None:
     limits = order.limits
     bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
     given = [(name, bound) for name, bound in zip(_BOUNDS, bounds, strict=True) if bound is not None]
-    for (lower_name, lower), (upper_name, upper) in zip(given, given[1:], strict=False):
+    for (lower_name, lower), (upper_name, upper) in pairwise(given):
         if lower >= upper:
             issues.append(
                 Issue(
@@ -246,7 +252,8 @@ async def project_limits(
     await pg.execute(
         """UPDATE monitoring_limit m SET active = false
            FROM unnest(%s::text[], %s::text[], %s::text[]) AS one(patient_id, measure, id)
-           WHERE m.active AND m.patient_id = one.patient_id AND m.measure = one.measure AND m.service_request_id <> one.id""",
+           WHERE m.active AND m.patient_id = one.patient_id AND m.measure = one.measure
+                 AND m.service_request_id <> one.id""",
         ([p for p, _ in last], [m for _, m in last], list(last.values())),
     )
     update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])

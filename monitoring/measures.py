@@ -1,8 +1,8 @@
 """What a home device can measure: codes, the one unit we keep, what we accept, what is believable.
 
-Adding a measure is one entry in `_TABLE`. Code sources: UKC = UK Core (NHSDigital/FHIR-R4-UKCORE-STAGING-MAIN), R4 = HL7
-FHIR R4 vital signs and examples, CGM = HL7 CGM guide, PH = several public repositories, SYN = Synthea. 'unverified' codes
-and ranges are to be confirmed on a terminology server and by a clinical safety officer before clinical use.
+Adding a measure is one entry in `_TABLE`. Code sources: UKC = UK Core (NHSDigital/FHIR-R4-UKCORE-STAGING-MAIN), R4 =
+HL7 FHIR R4 vital signs and examples, CGM = HL7 CGM guide, PH = several public repositories, SYN = Synthea. 'unverified'
+codes and ranges are to be confirmed on a terminology server and by a clinical safety officer before clinical use.
 """
 
 import math
@@ -37,10 +37,10 @@ class Unit:
 class Measure:
     """One thing that is measured.
 
-    `unit` is the UCUM code of every kept value; `shown` is how people write it. `accepts` maps other UCUM codes to their
-    conversion, `spellings` the unit texts of devices that send no code. Values outside `plausible` (inclusive, in `unit`)
-    are kept as "check reading". Values are banded and shown rounded half-up to `decimals`. `answers` is set where the
-    reading is a word. A meter's "<" or ">" counts as the number itself only at or beyond `bounds` (low, high).
+    `unit` is the UCUM code of every kept value; `shown` is how people write it. `accepts` maps other UCUM codes to
+    their conversion, `spellings` the unit texts of devices that send no code. Values outside `plausible` (inclusive, in
+    `unit`) are kept as "check reading". Values are banded and shown rounded half-up to `decimals`. `answers` is set
+    where the reading is a word. A meter's "<" or ">" counts as the number only at or beyond `bounds` (low, high).
     """
 
     key: str
@@ -103,27 +103,51 @@ def _mdc(*codes: str) -> tuple[Code, ...]:
 MG_DL_PER_MMOL_L = Decimal("18.016")
 """Glucose, molar mass 180.16 g/mol."""
 
-_PRESSURE = {"spellings": {"mmHg": "mm[Hg]", "mm Hg": "mm[Hg]"}, "unit": "mm[Hg]", "shown": "mmHg"}
-_MASS: dict[str, Unit | None] = {
+MASSES: dict[str, Unit | None] = {
     "g": Unit(over=Decimal(1000)),
     "[lb_av]": Unit(times=Decimal("0.45359237")),
     "[stone_av]": Unit(times=Decimal("6.35029318")),
 }
-_MASS_SPELLINGS = {"kg": "kg", "lb": "[lb_av]", "lbs": "[lb_av]", "st": "[stone_av]"}
-_WEIGHT = {
-    "unit": "kg",
-    "shown": "kg",
-    "accepts": _MASS,
-    "spellings": _MASS_SPELLINGS,
-    "plausible": (20, 350),
-    "decimals": 1,
-}
+"""International avoirdupois pound and stone, exact by definition."""
+
+
+def _pressure(
+    key: str, name: str, plain: str, codes: tuple[Code, ...], plausible: tuple[float, float], source: str
+) -> Measure:
+    return Measure(
+        key=key,
+        name=name,
+        plain=plain,
+        codes=codes,
+        unit="mm[Hg]",
+        shown="mmHg",
+        spellings={"mmHg": "mm[Hg]", "mm Hg": "mm[Hg]"},
+        plausible=plausible,
+        source=source,
+    )
+
+
+def _weight(key: str, name: str, plain: str, codes: tuple[Code, ...], source: str) -> Measure:
+    return Measure(
+        key=key,
+        name=name,
+        plain=plain,
+        codes=codes,
+        unit="kg",
+        shown="kg",
+        accepts=MASSES,
+        spellings={"kg": "kg", "lb": "[lb_av]", "lbs": "[lb_av]", "st": "[stone_av]"},
+        plausible=(20, 350),
+        decimals=1,
+        source=source,
+    )
+
 
 ALERT, CONFUSED, VOICE, PAIN, UNRESPONSIVE = "alert", "confused", "voice", "pain", "unresponsive"
 AIR, OXYGEN = "air", "oxygen"
 
 _TABLE = (
-    Measure(
+    _pressure(
         key="systolic",
         name="Systolic blood pressure",
         plain="blood pressure, upper number",
@@ -132,9 +156,8 @@ _TABLE = (
         + _mdc("150021"),
         plausible=(50, 300),
         source="UKC, R4 (271649006), MDC: PH; plausible range ours, unverified",
-        **_PRESSURE,
     ),
-    Measure(
+    _pressure(
         key="diastolic",
         name="Diastolic blood pressure",
         plain="blood pressure, lower number",
@@ -143,7 +166,6 @@ _TABLE = (
         + _mdc("150022"),
         plausible=(20, 200),
         source="UKC, R4 (271650006), MDC: PH; plausible range ours, unverified",
-        **_PRESSURE,
     ),
     Measure(
         key="pulse",
@@ -193,7 +215,7 @@ _TABLE = (
             (SNOMED, "373067005"): AIR,
         },
         words={AIR: "breathing air", OXYGEN: "on oxygen"},
-        source="UKC (371825009 with a flow or a percentage), R4 pulse oximetry components 3151-8 and 3150-6, yes/no: PH",
+        source="UKC (371825009 with a flow or percentage), R4 pulse oximetry components 3151-8, 3150-6; yes/no: PH",
     ),
     Measure(
         key="respiratory-rate",
@@ -248,21 +270,19 @@ _TABLE = (
         decimals=1,
         source="UKC, 8331-1: SYN, MDC: PH; range: monitoring rules 4.10.13",
     ),
-    Measure(
+    _weight(
         key="weight",
         name="Weight",
         plain="weight",
         codes=_loinc("29463-7", "3141-9") + _snomed("27113001", "784399000") + _mdc("188736"),
         source="UKC, 3141-9: R4 example, MDC: PH; plausible range ours (adults), unverified",
-        **_WEIGHT,
     ),
-    Measure(
+    _weight(
         key="dry-weight",
         name="Dry weight",
         plain="target (dry) weight",
         codes=_snomed("445541000"),
         source="UKC; the weight without excess fluid that a clinician agreed",
-        **_WEIGHT,
     ),
     Measure(
         key="glucose",

@@ -1,4 +1,4 @@
-"""NEWS2 (Royal College of Physicians, 2017): the whole table as data, both SpO2 scales, and no total with a part missing."""
+"""NEWS2 (Royal College of Physicians, 2017): the table as data, both SpO2 scales, no total with a part missing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,8 +128,8 @@ def at(case: Case, moment: datetime) -> tuple[Score, dict[str, Reading]]:
 def evaluate(case: Case) -> Verdict | None:
     """Red from 7, amber from 5 or with a single 3.
 
-    A partial score is a lower bound, so it may raise but never reassure. In a partial set a single 3 is left to the rule
-    that watches that measure by itself (home oximetry, personal limits): one fact, one flag.
+    A partial score is a lower bound, so it may raise but never reassure. In a partial set a single 3 is left to the
+    rule that watches that measure by itself (home oximetry, personal limits): one fact, one flag.
     """
     if not applies(case):
         return None

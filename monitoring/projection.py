@@ -9,14 +9,21 @@ import psycopg
 from monitoring.readings import Reading
 
 COPY_FROM = 20
-"""From this many rows on, COPY is cheaper than one INSERT (measured; it costs a round trip more)."""
+"""From this many rows on COPY, which costs a round trip more than one INSERT, is the cheaper."""
 
-_COLUMNS = (
-    "observation_id", "measure", "patient_id", "at", "value", "word", "given", "device_id", "quality", "why", "received",
-)  # fmt: skip
-_TYPES = (
-    "text", "text", "text", "timestamptz", "float8", "text", "text", "text", "text", "text", "timestamptz",
-)  # fmt: skip
+_COLUMNS = {
+    "observation_id": "text",
+    "measure": "text",
+    "patient_id": "text",
+    "at": "timestamptz",
+    "value": "float8",
+    "word": "text",
+    "given": "text",
+    "device_id": "text",
+    "quality": "text",
+    "why": "text",
+    "received": "timestamptz",
+}
 
 
 async def project_readings(
@@ -45,10 +52,10 @@ async def project_readings(
     ]
     if len(rows) < COPY_FROM:
         columns = [list(column) for column in zip(*rows, strict=True)]
-        arrays = ", ".join(f"%s::{kind}[]" for kind in _TYPES)
+        arrays = ", ".join(f"%s::{kind}[]" for kind in _COLUMNS.values())
         await pg.execute(f"INSERT INTO reading ({', '.join(_COLUMNS)}) SELECT * FROM unnest({arrays})", columns)
         return
     async with pg.cursor().copy(f"COPY reading ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(_TYPES)
+        copy.set_types(list(_COLUMNS.values()))
         for row in rows:
             await copy.write_row(row)

@@ -1,4 +1,4 @@
-"""From a FHIR Observation to typed readings: one unit per measure, the original kept, doubt and refusal with their reason."""
+"""From a FHIR Observation to typed readings: one unit per measure, the original kept, doubt and refusal explained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,9 +51,9 @@ class ReadingRefused(Refusal):
 class Reading:
     """One measured value of one person.
 
-    `value` is in the measure's unit (`MEASURES[measure].unit`), or None where the answer is a `word`. `given` is what the
-    device sent. `quality`: `ok`, `check` (doubtful, `why` says so; charted, never evaluated), `sandbox` (a test reading of
-    a real person), `wrong` (entered in error).
+    `value` is in the measure's unit (`MEASURES[measure].unit`), or None where the answer is a `word`. `given` is what
+    the device sent. `quality`: `ok`, `check` (doubtful, `why` says so; charted, never evaluated), `sandbox` (a test
+    reading of a real person), `wrong` (entered in error).
     """
 
     measure: str
@@ -80,7 +80,7 @@ def readings(
 ) -> list[Reading]:
     """The readings that *observation* holds; an empty list when it measures nothing we know.
 
-    *from_device*: the time of measuring must be there, to the second. Others may give a day, and get a doubtful reading.
+    *from_device*: the time of measuring must be there, to the second. Others may give a day: a doubtful reading.
     *test*: the device is a sandbox one. *synthetic*: the person is one; a test reading of a real person is `sandbox`.
     Raises `ReadingRefused` (422) for an unknown unit or answer, and for a time more than `FUTURE` after *now*.
     """
@@ -130,7 +130,7 @@ def readings(
 
 
 def key(device_id: str, observation: JSON) -> bytes:
-    """16 bytes that are the same whenever *device_id* sends the same measurement again: device, codes, instant, identifier."""
+    """16 bytes that are the same when *device_id* sends a measurement again: device, codes, instant, identifier."""
     at, _ = _when(observation)
     parts = [device_id, at.astimezone(UTC).isoformat() if at else ""]
     parts += [f"{coding.get('system')}|{coding.get('code')}" for coding in observation["code"].get("coding", ())]
@@ -190,11 +190,11 @@ def _parts(observation: JSON) -> Iterator[_Part]:
         seen = {own[0].key} if own else set()
         for number, component in enumerate(components):
             part = _measure(component.get("code"))
-            measure = part[0] if part else _oxygen_answer(component)
+            inner = part[0] if part else _oxygen_answer(component)
             # A flow and a percentage both say "on oxygen": the first answer is enough.
-            if measure is not None and measure.key not in seen:
-                seen.add(measure.key)
-                yield measure, f"Observation.component[{number}]", component
+            if inner is not None and inner.key not in seen:
+                seen.add(inner.key)
+                yield inner, f"Observation.component[{number}]", component
 
 
 def _oxygen_answer(component: JSON) -> Measure | None:
@@ -260,14 +260,9 @@ def _bound_says_enough(measure: Measure, comparator: str, value: float) -> bool:
 
 
 def _unit(measure: Measure, path: str, quantity: JSON) -> tuple[Unit | None, str]:
-    code = quantity.get("code")
+    code: str = quantity.get("code") or measure.spellings.get(quantity.get("unit", ""), "")
     if code == measure.unit:
         return None, code
-    if code is None:
-        spelled = quantity.get("unit")
-        code = measure.spellings.get(spelled) if isinstance(spelled, str) else None
-        if code == measure.unit:
-            return None, code
     if code in measure.accepts:
         return measure.accepts[code], code
     sent = quantity.get("code") or quantity.get("unit") or "no unit"

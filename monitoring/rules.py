@@ -1,4 +1,4 @@
-"""Every rule, as data. Adding one is one entry in `RULES`, and an example that fires and one that stays silent in its test.
+"""Every rule, as data. Adding one is one entry in `RULES`, and two examples in its test: one fires, one is silent.
 
 A change of what a rule says needs a new `version`: flags store it, and replay must give the same answer.
 """
@@ -21,9 +21,9 @@ class Rule:
     """A rule and what it needs.
 
     `triggers` are the measures whose new reading makes it look, `needs` how far back it looks per measure. `personal`
-    rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no worse, readings
-    closer than this to the last refresh add nothing, since a sensor that reads every three minutes would rewrite the flag
-    each time.
+    rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no worse,
+    readings closer than this to the last refresh add nothing, since a sensor that reads every three minutes would
+    rewrite the flag each time.
     """
 
     id: str
@@ -55,8 +55,9 @@ RULES: tuple[Rule, ...] = (
         version=1,
         name="NEWS2",
         sentence=(
-            "The NEWS2 score of readings taken within one hour is 7 or more (red), 5 or 6, or 3 in a single part (amber). "
-            "With parts missing there is no total; what is there counts as a lower bound, which may raise but never reassure."
+            "The NEWS2 score of readings taken within one hour is 7 or more (red), 5 or 6, or 3 in a single part "
+            "(amber). With parts missing there is no total; what is there counts as a lower bound, which may raise but "
+            "never reassure."
         ),
         triggers=frozenset(news2.PARAMETERS),
         needs={parameter: news2.WINDOW for parameter in news2.PARAMETERS},
@@ -68,9 +69,9 @@ RULES: tuple[Rule, ...] = (
         version=1,
         name="Oxygen level at home",
         sentence=(
-            "Oxygen saturation of 92 % or less (red at once), or 93 to 94 % (amber when the reading before it was as low, "
-            "else a repeat is asked for). On SpO2 scale 2: 83 % or less red, 84 to 87 % amber when repeated, and 95 % or "
-            "more on oxygen amber. Silent where a clinician set personal limits."
+            "Oxygen saturation of 92 % or less (red at once), or 93 to 94 % (amber when the reading before it was as "
+            "low, else a repeat is asked for). On SpO2 scale 2: 83 % or less red, 84 to 87 % amber when repeated, and "
+            "95 % or more on oxygen amber. Silent where a clinician set personal limits."
         ),
         triggers=frozenset({"spo2"}),
         needs={"spo2": thresholds.CONFIRM_WITHIN, "oxygen": thresholds.OXYGEN_WINDOW},
@@ -82,8 +83,8 @@ RULES: tuple[Rule, ...] = (
         version=1,
         name="Weight change",
         sentence=(
-            "Weight more than 2 kg above the lowest or below the highest of the last 3 days, or more than 2 kg from the "
-            "agreed dry weight (amber). A change of more than 7 kg asks first whether somebody else was weighed."
+            "Weight more than 2 kg above the lowest or below the highest of the last 3 days, or more than 2 kg from "
+            "the agreed dry weight (amber). A change of more than 7 kg asks first whether somebody else was weighed."
         ),
         triggers=frozenset({"weight"}),
         needs={"weight": weight.WINDOW, "dry-weight": weight.DRY_WEIGHT_AGE},
@@ -94,7 +95,10 @@ RULES: tuple[Rule, ...] = (
         id="home-bp-high",
         version=1,
         name="Very high blood pressure",
-        sentence="One reading of 170 systolic or 115 diastolic or more: amber, and a repeat is asked for. Unverified threshold.",
+        sentence=(
+            "One reading of 170 systolic or 115 diastolic or more: amber, and a repeat is asked for. "
+            "The threshold is unverified. Silent for a number with personal limits."
+        ),
         triggers=frozenset({"systolic", "diastolic"}),
         needs={},
         evaluate=blood_pressure.very_high,
@@ -119,8 +123,9 @@ RULES: tuple[Rule, ...] = (
         version=1,
         name="Glucose",
         sentence=(
-            "Glucose below 3.0 mmol/L red, below 3.9 amber; above 13.9 information with a repeat asked for, amber when the "
-            "reading before was as high; above 10.0 information when it stays so for 6 hours and 3 readings."
+            "Glucose below 3.0 mmol/L red, below 3.9 amber; above 13.9 information with a repeat asked for, amber when "
+            "the reading before was as high; above 10.0 information when it stays so for 6 hours and 3 readings. "
+            "Silent where a clinician set personal limits."
         ),
         triggers=frozenset({"glucose"}),
         needs={"glucose": glucose.WINDOW},
@@ -134,8 +139,8 @@ RULES: tuple[Rule, ...] = (
             version=1,
             name=f"Personal limits: {MEASURES[key].name.lower()}",
             sentence=(
-                f"{MEASURES[key].name} at or beyond the limits that a named clinician set for this person: red at once, "
-                "amber when the reading before it was beyond them too, else a repeat is asked for."
+                f"{MEASURES[key].name} at or beyond the limits that a named clinician set for this person: red at "
+                "once, amber when the reading before it was beyond them too, else a repeat is asked for."
             ),
             triggers=frozenset({key}),
             needs={key: thresholds.CONFIRM_WITHIN},
@@ -150,7 +155,10 @@ RULES: tuple[Rule, ...] = (
         id="check-reading",
         version=1,
         name="Check the reading",
-        sentence="A reading that is outside the believable range, or only a bound, is charted but not evaluated (information).",
+        sentence=(
+            "A reading outside the believable range, or that is only a bound, is charted but not evaluated; "
+            "a repeat is asked for (information)."
+        ),
         triggers=frozenset(),
         needs={},
         evaluate=doubtful,

@@ -12,7 +12,7 @@ CONFIRM_WITHIN = timedelta(hours=24)
 still confirms. Ours."""
 
 TOO_MUCH_OXYGEN = 95
-"""SpO2 (%) on oxygen from which a person on scale 2 scores at least 2 in NEWS2 (RCP 2017: 95-96 scores 2, 97 or more 3)."""
+"""SpO2 (%) on oxygen from which a person on scale 2 scores at least 2 in NEWS2 (RCP 2017: 95-96 is 2, 97 or more 3)."""
 
 OXYGEN_WINDOW = timedelta(hours=1)
 

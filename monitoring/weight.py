@@ -1,4 +1,4 @@
-"""Heart failure: weight against the days before and against the agreed dry weight. Published rules disagree, so it is data."""
+"""Heart failure: weight against the days before and the agreed dry weight. Published rules disagree, so it is data."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +36,10 @@ DRY_WEIGHT_AGE = timedelta(days=365)
 ANOTHER_PERSON = 7.0
 """A change (kg) within the window that is more likely somebody else on the scales. Ours, unverified."""
 
-HEAVIER = "Weigh yourself again tomorrow morning. If you are more breathless or swollen than usual, call your team or 111 today."
+HEAVIER = (
+    "Weigh yourself again tomorrow morning. "
+    "If you are more breathless or swollen than usual, call your team or 111 today."
+)
 LIGHTER = "If you feel dizzy or have been sick or had diarrhoea, call your team or 111 today."
 WHO = "Please check that nobody else used your scales, and weigh yourself again."
 

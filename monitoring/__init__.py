@@ -16,12 +16,14 @@ Pure, no database, no clock:
 On a psycopg connection (`tx.pg`), set-based, for any number of people:
 
     projection.py  project_readings(pg, readings, received, replaced=[observation ids])
+                   put_receipts(pg, [(key, observation id, digest)]) -> new keys
+                   known_receipts(pg, keys) -> {key: (observation id, digest)}; put_digests(pg, {key: digest})
     state.py       load_cases(pg, readings, now, facts={patient_id: Facts}) -> {patient_id: Case}
-    flags.py       live_flags(pg, patient_ids, lock=True) -> {(patient_id, rule): Flag}
-                   project_flags(pg, flags, removed)
+    flags.py       take_turns(pg, patient_ids); live_flags(pg, patient_ids) -> {(patient_id, rule): Flag}
+                   project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
     series.py      series, latest, sparklines for charts and boards
 
-The path of a batch: readings -> project_readings -> load_cases -> evaluate each -> live_flags(lock=True) of those with
-findings -> decide each -> to_fhir -> fhir.store.write -> project_flags.
+The path of a batch: take_turns of its people -> readings -> project_readings -> load_cases -> evaluate each ->
+live_flags of those with findings -> decide each -> to_fhir -> fhir.store.write -> project_flags.
 """

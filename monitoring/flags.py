@@ -13,6 +13,7 @@ from fhir.outcome import refuse
 from monitoring.case import Finding, Reason
 from monitoring.measures import MEASURES, UCUM
 from monitoring.rules import name_of
+from monitoring.tables import LIVE
 
 JSON = dict[str, Any]
 
@@ -22,7 +23,6 @@ RULE = "https://carehub.example/fhir/CodeSystem/rule"
 AUTHOR = "Device/care-hub-engine"
 
 OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM = "open", "acknowledged", "resolved", "false-alarm"
-LIVE = (OPEN, ACKNOWLEDGED)
 
 MOST_REASONS = 40
 MOST_OBSERVATIONS = 100
@@ -61,7 +61,7 @@ class Flag:
 
     @property
     def live(self) -> bool:
-        return self.state in LIVE
+        return self.state in (OPEN, ACKNOWLEDGED)
 
     @property
     def rule_name(self) -> str:
@@ -239,27 +239,42 @@ async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str
     )
 
 
+async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> None:
+    """Until the transaction ends nobody else passes here for any of these people. Take it before reading what `decide`
+    is given, or two transactions may each open the same flag and one of them fail."""
+    # In one order everywhere, so that two batches never wait for each other.
+    await pg.execute(
+        """SELECT pg_advisory_xact_lock(number) FROM (
+               SELECT DISTINCT hashtextextended('flag/' || id, 0) AS number FROM unnest(%s::text[]) AS id ORDER BY 1
+           ) AS ordered""",
+        (list(patient_ids),),
+    )
+
+
 async def live_flags(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> dict[tuple[str, str], Flag]:
     """Live flags by (patient, rule)."""
-    wanted = sorted(set(patient_ids))
-    if not wanted:
-        return {}
     cursor = await pg.execute(
-        f"SELECT {', '.join(COLUMNS)} FROM flag WHERE patient_id = ANY(%s) AND state IN ('open', 'acknowledged')",
-        (wanted,),
+        f"SELECT {', '.join(COLUMNS)} FROM flag WHERE patient_id = ANY(%s) AND {LIVE}", (list(patient_ids),)
     )
     flags = [Flag(*row) for row in await cursor.fetchall()]
     return {(flag.patient_id, flag.rule): flag for flag in flags}
 
 
-async def project_flags(pg: psycopg.AsyncConnection[Any], flags: Sequence[Flag], removed: Sequence[str] = ()) -> None:
-    """Write the rows of *flags* (of `from_fhir`), drop those of *removed* (Flag ids)."""
-    if removed:
-        await pg.execute("DELETE FROM flag WHERE id = ANY(%s)", (list(removed),))
-    if not flags:
+async def project_flags(
+    pg: psycopg.AsyncConnection[Any], written: Sequence[tuple[JSON, int]], removed: Sequence[str] = ()
+) -> None:
+    """Write the rows of *written* FHIR Flags, each with its version; drop those of *removed* (ids).
+
+    A Flag that is not of our engine, or no longer says so, has no row.
+    """
+    flags = [(resource["id"], from_fhir(resource, version)) for resource, version in written]
+    gone = [*removed, *(id_ for id_, flag in flags if flag is None)]
+    if gone:
+        await pg.execute("DELETE FROM flag WHERE id = ANY(%s)", (gone,))
+    rows = [{key: _json(value) for key, value in asdict(flag).items()} for _, flag in flags if flag is not None]
+    if not rows:
         return
     update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
-    rows = [{key: _json(value) for key, value in asdict(flag).items()} for flag in flags]
     await pg.execute(
         f"""INSERT INTO flag ({", ".join(COLUMNS)})
             SELECT {", ".join(COLUMNS)} FROM jsonb_populate_recordset(NULL::flag, %s)

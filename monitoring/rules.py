@@ -175,7 +175,7 @@ if len(BY_ID) != len(RULES):
 
 def name_of(rule_id: str) -> str:
     """How people call a rule; also for flags of rules that failed or are no more."""
-    rule = BY_ID.get(rule_id.removeprefix("failed-"))
-    if rule is None:
-        return rule_id
-    return f"{rule.name} (failed)" if rule_id != rule.id else rule.name
+    working = rule_id.removeprefix("failed-")
+    rule = BY_ID.get(working)
+    name = rule.name if rule else working
+    return name if working == rule_id else f"{name} (could not be worked out)"

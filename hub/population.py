@@ -3,14 +3,14 @@
 The same size, seed, days (or readings) and moment give the same bytes.
 """
 
-import gzip
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from gzip import GzipFile
 from pathlib import Path
 from random import Random
-from typing import IO
+from typing import BinaryIO
 
 import msgspec
 
@@ -93,7 +93,7 @@ def write(recipe: Recipe, folder: Path, zipped: bool = False, progress: Progress
     paths = {name: folder / f"{number:02d}-{name}{suffix}" for number, name in enumerate(ORDER, 1)}
     counts = dict.fromkeys(ORDER, 0)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(_open(path, zipped)) for name, path in paths.items()}
+        files = {name: _open(stack, path, zipped) for name, path in paths.items()}
         for name, found in lines(recipe):
             files[name].write(("\n".join(found) + "\n").encode())
             counts[name] += len(found)
@@ -102,8 +102,9 @@ def write(recipe: Recipe, folder: Path, zipped: bool = False, progress: Progress
     return Made(counts, tuple(paths.values()))
 
 
-def _open(path: Path, zipped: bool) -> IO[bytes]:
+def _open(stack: ExitStack, path: Path, zipped: bool) -> BinaryIO | GzipFile:
+    raw = stack.enter_context(path.open("wb", buffering=1 << 20))
     if not zipped:
-        return path.open("wb", buffering=1 << 20)
+        return raw
     # Without name and time in its header the same content gives the same bytes.
-    return gzip.GzipFile(filename="", fileobj=path.open("wb"), mode="wb", compresslevel=3, mtime=0)  # type: ignore[return-value]
+    return stack.enter_context(GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=3, mtime=0))

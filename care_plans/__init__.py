@@ -11,7 +11,6 @@ The record is FHIR; everything here reads and makes plain JSON (`dict`). For the
         write in the same transaction (WIR-03: withdrawal suspends the plan).
     projections.project_plans | project_approvals | project_team (pg, [Changed(id, resource | None, version, updated,
         author)]), project_tasks(pg, changed, hubs={patient_id: hub_id})
-    team.grants(care_team) -> [Grant(subject, patient_id, source, basis, until)]   rows for the hub's `access`
 
 For pages and flows:
 

@@ -16,7 +16,7 @@ import psycopg
 
 from care_plans import consent
 from care_plans.consent import Approval
-from care_plans.plan import is_active_plan
+from care_plans.plan import is_active_plan, is_persons_plan
 from care_plans.shapes import JSON, literals, reference_id
 
 # What a plan refers to that must be the same person's.
@@ -57,11 +57,19 @@ def person(resource: JSON | None) -> str | None:
     return reference_id(resource.get(path), "Patient")
 
 
+def decides(resource: JSON | None) -> bool:
+    """Do the rules of this resource turn on what is stored of its person?"""
+    if not resource:
+        return False
+    type = resource.get("resourceType")
+    return type == "Consent" or (type == "CarePlan" and is_persons_plan(resource))
+
+
 def references(resources: Iterable[JSON | None]) -> set[str]:
     """What person's plans among *resources* refer to, of the types in OWNED."""
     found: set[str] = set()
     for resource in resources:
-        if resource and resource.get("resourceType") == "CarePlan":
+        if resource and resource.get("resourceType") == "CarePlan" and is_persons_plan(resource):
             for key in ("goal", "careTeam", "addresses"):
                 found.update(ref for ref in literals(resource.get(key)) if ref.partition("/")[0] in OWNED)
     return found
@@ -76,8 +84,12 @@ def expressed(goal: JSON) -> bool:
 async def gather(
     pg: psycopg.AsyncConnection[Any], pairs: Collection[Pair], now: datetime, *, can_import: bool
 ) -> dict[str, Facts]:
-    """The facts of everyone in a batch, with the batch laid over them."""
-    people = {id for pair in pairs for resource in pair if (id := person(resource))}
+    """The facts that a batch needs, with the batch laid over them.
+
+    Only whoever has a plan or a decision in it is looked up and locked: tasks, goals, and the supporting plans that
+    come by the thousand with an import, ask for nothing stored.
+    """
+    people = {id for pair in pairs if any(map(decides, pair)) for resource in pair if (id := person(resource))}
     referenced = references(after for _, after in pairs)
     facts = await load_facts(pg, people, now, referenced=referenced, can_import=can_import)
     return overlay(facts, pairs, now)

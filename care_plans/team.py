@@ -1,4 +1,4 @@
-"""Who looks after a person: rows and access of a CareTeam, assignment, and how the person reads it."""
+"""Who looks after a person: the rows of a CareTeam, assignment, and how the person reads it."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -45,17 +45,6 @@ class Member:
 
     def here(self, now: datetime) -> bool:
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Who may see the person because of the team: a row of the hub's table `access`. *basis* is `team` or `hub`."""
-
-    subject: str
-    patient_id: str
-    source: str
-    basis: str
-    until: datetime | None
 
 
 def rows(care_team: JSON) -> list[Member]:
@@ -106,26 +95,6 @@ def roles(participant: JSON) -> list[tuple[str, str]]:
 
 def role_words(code: str, text: str | None = None) -> str:
     return ROLES[code][0] if code in ROLES else text or ""
-
-
-def grants(care_team: JSON) -> list[Grant]:
-    """The access that a team gives: to each Practitioner (`team`) and Organization (`hub` when it manages the team).
-
-    Patients, relatives and teams within the team get none here: a carer sees what the person grants, not what a list
-    of helpers implies. Access begins when it is written, so that who starts on Monday can read on Friday.
-    """
-    managing = {ref.get("reference") for ref in care_team.get("managingOrganization") or ()}
-    found: dict[str, Grant] = {}
-    for member in rows(care_team):
-        type = member.member.partition("/")[0]
-        if type not in ("Practitioner", "Organization"):
-            continue
-        basis = "hub" if member.member in managing else "team"
-        grant = Grant(member.member, member.patient_id, f"CareTeam/{member.care_team_id}", basis, member.until)
-        other = found.get(grant.subject)
-        if other is None or (other.until is not None and (grant.until is None or other.until < grant.until)):
-            found[grant.subject] = grant
-    return list(found.values())
 
 
 def holder(members: Iterable[Member], role_code: str, now: datetime) -> Member | None:

@@ -40,7 +40,7 @@ format: .venv/dev.stamp  ## lay the code out
 	$(BIN)/ruff format .
 
 lock: .venv/dev.stamp  ## write down the versions that are installed now, for every other machine
-	$(BIN)/pip freeze --exclude-editable > constraints.txt
+	$(BIN)/pip freeze --all --exclude-editable | grep -v '^pip==' > constraints.txt
 
 schema: .venv/run.stamp  ## write the schema's snapshot from the tables (only while nothing is released)
 	$(BIN)/python -m hub.migrations.snapshot

@@ -54,5 +54,5 @@ def database_url(settings: Settings) -> Iterator[str]:
         return
     from hub import embedded  # only here: an installation on a foreign PostgreSQL never needs it
 
-    with embedded.start(settings.data_dir) as server:
+    with embedded.kept(settings.data_dir) as server:
         yield server.url

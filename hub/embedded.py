@@ -8,11 +8,13 @@ a service that died leaves a running PostgreSQL that the next start joins.
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,11 +33,14 @@ BINARIES = Path(_PACKAGE.origin).parent / "pginstall18" / "bin"
 SYSTEM_USER = "carehub"  # PostgreSQL refuses to run as root, so root hands it to this user
 DATABASE = "carehub"
 SUPERUSER = "postgres"
+WATCH_INTERVAL = 0.5  # seconds
 PATIENCE = 60.0  # seconds; recovery after a crash under load takes a few
 
 # The socket's path must fit sockaddr_un (108 bytes on Linux, 104 on macOS and BSD).
 LONGEST_SOCKET_PATH = 100
 SOCKET_NAME = ".s.PGSQL.5432"
+
+log = logging.getLogger(__name__)
 
 
 class EmbeddedError(RuntimeError):
@@ -57,6 +62,8 @@ class Embedded:
             return
         with _turn(self.cluster):
             alone = _lock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Said outright: closing leaves the lock to the processes that were forked meanwhile.
+            fcntl.flock(self._use, fcntl.LOCK_UN)
             self._use.close()
             if alone and running(self.cluster) is not None:
                 _run("pg_ctl", "-D", str(self.cluster), "-w", "-t", "60", "-m", "fast", "stop", cluster=self.cluster)
@@ -90,6 +97,30 @@ def start(data_dir: Path, overrides: Mapping[str, str] | None = None) -> Embedde
             use.close()
             raise
     return Embedded(_url(cluster, DATABASE), pid, cluster, use)
+
+
+@contextlib.contextmanager
+def kept(data_dir: Path) -> Iterator[Embedded]:
+    """As `start`, and while the block runs a server that dies is started again, with the same URL."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_INTERVAL):
+            if running(server.cluster) is None:
+                log.warning("the embedded PostgreSQL has gone; starting it again")
+                try:
+                    start(data_dir).stop()  # stays up: it is ours as well
+                except EmbeddedError:
+                    log.exception("the embedded PostgreSQL cannot be started")
+
+    with start(data_dir) as server:
+        watcher = threading.Thread(target=watch, name="postgres-watch", daemon=True)
+        watcher.start()
+        try:
+            yield server
+        finally:
+            ended.set()
+            watcher.join()
 
 
 def running(cluster: Path) -> int | None:
@@ -189,19 +220,30 @@ def _launch(cluster: Path, overrides: Mapping[str, str]) -> int:
     settings = {**configuration(cluster), **overrides}
     (cluster / "carehub.conf").write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
     (cluster / "carehub.conf").chmod(0o644)
-    log = cluster / "server.log"
+    output = cluster / "server.log"
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            _run("pg_ctl", "-D", str(cluster), "-w", "-t", str(int(PATIENCE)), "-l", str(log), "start", cluster=cluster)
+            _run(
+                "pg_ctl",
+                "-D",
+                str(cluster),
+                "-w",
+                "-t",
+                str(int(PATIENCE)),
+                "-l",
+                str(output),
+                "start",
+                cluster=cluster,
+            )
         except EmbeddedError as error:
-            if time.monotonic() > deadline or "shared memory" not in _tail(log):
-                raise EmbeddedError(f"PostgreSQL does not start; {log} ends with:\n{_tail(log)}") from error
+            if time.monotonic() > deadline or "shared memory" not in _tail(output):
+                raise EmbeddedError(f"PostgreSQL does not start; {output} ends with:\n{_tail(output)}") from error
             time.sleep(0.2)
             continue
         pid = running(cluster)
         if pid is None:
-            raise EmbeddedError(f"PostgreSQL started and went away; {log} ends with:\n{_tail(log)}")
+            raise EmbeddedError(f"PostgreSQL started and went away; {output} ends with:\n{_tail(output)}")
         return pid
 
 
@@ -328,7 +370,10 @@ def _turn(cluster: Path) -> Iterator[None]:
     """One process at a time makes, starts or stops the server."""
     with _beside(cluster, "turn").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _lock(file: IO[str], how: int) -> bool:
@@ -339,7 +384,7 @@ def _lock(file: IO[str], how: int) -> bool:
     return True
 
 
-def _tail(log: Path) -> str:
-    if not log.exists():
+def _tail(output: Path) -> str:
+    if not output.exists():
         return ""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    return "\n".join(output.read_text(errors="replace").splitlines()[-15:])

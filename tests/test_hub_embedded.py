@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -123,6 +124,21 @@ class TestAfterACrash:
             with embedded.start(data_dir, SMALL) as again:
                 assert again.url == server.url
                 assert _count(again.url) == 3
+
+    def test_a_kept_server_comes_back_without_hands(self, data_dir: Path) -> None:
+        with embedded.kept(data_dir) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    with psycopg.connect(server.url) as connection:
+                        assert connection.execute("SELECT 1").fetchone() == (1,)
+                        break
+                except psycopg.OperationalError:
+                    assert time.monotonic() < deadline, "it did not come back"
+                    time.sleep(0.05)
+            assert embedded.running(server.cluster) not in {None, server.pid}
+        assert embedded.running(server.cluster) is None
 
     def test_a_pid_file_of_a_reused_pid_counts_for_nothing(self, data_dir: Path) -> None:
         with embedded.start(data_dir, SMALL):

@@ -17,7 +17,7 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
 
     projection.py  project_readings(pg, readings, received, replaced=[observation ids])
                    put_receipts(pg, [(key, observation id, digest)]) -> new keys
-                   known_receipts(pg, keys) -> {key: (observation id, digest)}; put_digests(pg, {key: digest})
+                   known_receipts(pg, keys) -> {key: (observation id, digest)}; correct_receipts(pg, [(key, digest)])
     state.py       load_cases(pg, readings, now, facts={patient_id: Facts}) -> {patient_id: Case}
     flags.py       take_turns(pg, patient_ids); live_flags(pg, patient_ids) -> {(patient_id, rule): Flag}
                    project_flags(pg, [(resource, version)], removed)

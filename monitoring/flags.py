@@ -229,17 +229,6 @@ COLUMNS = tuple(Flag.__dataclass_fields__)
 
 
 async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> None:
-    """Until the transaction ends nobody else who takes a turn writes flags of these people: take it before
-    `live_flags` and `decide`, or two transactions may each open the same flag and one of them fail."""
-    # In one order everywhere, so that two batches never wait for each other in a ring.
-    await pg.execute(
-        "SELECT pg_advisory_xact_lock(turn) FROM (SELECT DISTINCT hashtextextended('flag/' || id, 0) AS turn"
-        " FROM unnest(%s::text[]) AS id ORDER BY turn) AS ordered",
-        (list(patient_ids),),
-    )
-
-
-async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> None:
     """Until the transaction ends nobody else passes here for any of these people. Take it before reading what `decide`
     is given, or two transactions may each open the same flag and one of them fail."""
     # In one order everywhere, so that two batches never wait for each other.

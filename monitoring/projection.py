@@ -1,6 +1,6 @@
 """Writes typed readings and receipts: set-based, in the transaction of their Observations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,38 +89,4 @@ async def correct_receipts(pg: psycopg.AsyncConnection[Any], digests: Sequence[t
             "UPDATE receipt SET digest = new.digest FROM unnest(%s::bytea[], %s::bytea[]) AS new (key, digest)"
             " WHERE receipt.key = new.key",
             [list(column) for column in zip(*digests, strict=True)],
-        )
-
-
-async def put_receipts(pg: psycopg.AsyncConnection[Any], receipts: Sequence[tuple[bytes, str, bytes]]) -> set[bytes]:
-    """Claim (key, observation id, digest) for whoever comes first; gives the keys that were new.
-
-    Waits for another transaction that claims one of the keys, in key order, so that two batches never wait in a ring.
-    """
-    if not receipts:
-        return set()
-    cursor = await pg.execute(
-        """INSERT INTO receipt (key, observation_id, digest)
-           SELECT * FROM unnest(%s::bytea[], %s::text[], %s::bytea[]) AS new(key, observation_id, digest) ORDER BY key
-           ON CONFLICT (key) DO NOTHING RETURNING key""",
-        [list(column) for column in zip(*receipts, strict=True)],
-    )
-    return {row[0] for row in await cursor.fetchall()}
-
-
-async def known_receipts(pg: psycopg.AsyncConnection[Any], keys: Sequence[bytes]) -> dict[bytes, tuple[str, bytes]]:
-    """(observation id, digest) of those *keys* that were received."""
-    if not keys:
-        return {}
-    cursor = await pg.execute("SELECT key, observation_id, digest FROM receipt WHERE key = ANY(%s)", (list(keys),))
-    return {key: (observation_id, digest) for key, observation_id, digest in await cursor.fetchall()}
-
-
-async def put_digests(pg: psycopg.AsyncConnection[Any], digests: Mapping[bytes, bytes]) -> None:
-    """Of corrected readings: from now on a resend by *key* is compared with the new digest."""
-    if digests:
-        await pg.execute(
-            """UPDATE receipt SET digest = new.digest
-               FROM unnest(%s::bytea[], %s::bytea[]) AS new(key, digest) WHERE receipt.key = new.key""",
-            (list(digests), list(digests.values())),
         )

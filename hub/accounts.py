@@ -23,6 +23,7 @@ from hub import audit
 from hub.db import Database, Tx
 from hub.identity import (
     DEVICE_PREFIX,
+    OPERATOR,
     SESSION_COOKIE,
     TOKEN_PREFIX,
     Actor,
@@ -80,6 +81,7 @@ async def create_account(
     hub_id: str | None = None,
     *,
     demonstration: bool = False,
+    by: Actor = OPERATOR,
 ) -> str:
     """Make an account and give its id. Raises Refusal 422 (role, password) or 409 (the username is taken).
 
@@ -95,6 +97,7 @@ async def create_account(
         tx,
         [NewAccount(username, name, role, reference, tuple(organisations), hub_id, await hash_password(password))],
         demonstration=demonstration,
+        by=by,
     )
     return account_id
 
@@ -110,7 +113,9 @@ class NewAccount:
     password_hash: str
 
 
-async def create_accounts(tx: Tx, new: Sequence[NewAccount], *, demonstration: bool = False) -> list[str]:
+async def create_accounts(
+    tx: Tx, new: Sequence[NewAccount], *, demonstration: bool = False, by: Actor = OPERATOR
+) -> list[str]:
     """Make many accounts with one statement (demonstration people share a hash, so that making them takes no time)."""
     ids = [secrets.token_hex(8) for _ in new]
     try:
@@ -135,6 +140,8 @@ async def create_accounts(tx: Tx, new: Sequence[NewAccount], *, demonstration: b
             )
     except UniqueViolation as error:
         raise refuse(409, "duplicate", "This username is taken.") from error
+    detail = [{"account": account_id, "role": one.role} for account_id, one in zip(ids, new, strict=True)]
+    await audit.record(tx.pg, [audit.entry(by, "account-made", detail=one) for one in detail])
     return ids
 
 
@@ -146,7 +153,7 @@ async def list_accounts(pg: psycopg.AsyncConnection[Any]) -> list[Account]:
     return [replace(Account(*row), organisations=tuple(row[5])) for row in await rows.fetchall()]
 
 
-async def close_account(tx: Tx, username: str) -> None:
+async def close_account(tx: Tx, username: str, by: Actor = OPERATOR) -> None:
     """End an account, its sessions and its tokens at once. Raises Refusal 404."""
     row = await (
         await tx.pg.execute(
@@ -157,6 +164,7 @@ async def close_account(tx: Tx, username: str) -> None:
         raise refuse(404, "not-found", f"There is no account {username!r}.")
     await tx.pg.execute("DELETE FROM session WHERE account_id = %s", row)
     await tx.pg.execute("UPDATE credential SET revoked = now() WHERE account_id = %s AND revoked IS NULL", row)
+    await audit.record(tx.pg, [audit.entry(by, "account-closed", detail={"account": row[0]})])
 
 
 def normalised(username: str) -> str:
@@ -298,37 +306,41 @@ class Credential:
     revoked: datetime | None
 
 
-async def issue_token(tx: Tx, username: str, label: str, valid_for: timedelta | None = None) -> str:
+async def issue_token(
+    tx: Tx, username: str, label: str, valid_for: timedelta | None = None, by: Actor = OPERATOR
+) -> str:
     """A bearer token that acts as this account; shown once. Raises Refusal 404."""
     row = await (
         await tx.pg.execute("SELECT id FROM account WHERE username = %s AND active", (normalised(username),))
     ).fetchone()
     if row is None:
         raise refuse(404, "not-found", f"There is no account {username!r}.")
-    return await _issue(tx, TOKEN_PREFIX, "token", row[0], None, label, valid_for)
+    return await _issue(tx, TOKEN_PREFIX, "token", row[0], None, label, valid_for, by)
 
 
-async def issue_device_key(tx: Tx, device_id: str, label: str = "key", valid_for: timedelta | None = None) -> str:
+async def issue_device_key(
+    tx: Tx, device_id: str, label: str = "key", valid_for: timedelta | None = None, by: Actor = OPERATOR
+) -> str:
     """A further key of a device, valid beside those it has; shown once. Raises Refusal 404."""
     if await (await tx.pg.execute("SELECT 1 FROM device WHERE id = %s", (device_id,))).fetchone() is None:
         raise refuse(404, "not-found", f"There is no device {device_id!r}.")
-    return await _issue(tx, DEVICE_PREFIX, "device", None, device_id, label, valid_for)
+    return await _issue(tx, DEVICE_PREFIX, "device", None, device_id, label, valid_for, by)
 
 
-async def rotate_device_key(tx: Tx, device_id: str, label: str = "key") -> str:
+async def rotate_device_key(tx: Tx, device_id: str, label: str = "key", by: Actor = OPERATOR) -> str:
     """A new key; every other key of the device ends now."""
-    await revoke_device_keys(tx, device_id)
-    return await issue_device_key(tx, device_id, label)
+    await revoke_device_keys(tx, device_id, by)
+    return await issue_device_key(tx, device_id, label, by=by)
 
 
-async def revoke_device_keys(tx: Tx, device_id: str) -> int:
+async def revoke_device_keys(tx: Tx, device_id: str, by: Actor = OPERATOR) -> int:
     """End every key of a device. Gives how many were ended."""
-    return await _revoke(tx, "device_id = %s", device_id)
+    return await _revoke(tx, "device_id = %s", device_id, by)
 
 
-async def revoke(tx: Tx, credential_id: str) -> int:
+async def revoke(tx: Tx, credential_id: str, by: Actor = OPERATOR) -> int:
     """End the token or key that lists show as *credential_id*."""
-    return await _revoke(tx, "left(encode(hash, 'hex'), 12) = %s", credential_id)
+    return await _revoke(tx, "left(encode(hash, 'hex'), 12) = %s", credential_id, by)
 
 
 async def list_credentials(pg: psycopg.AsyncConnection[Any], device_id: str | None = None) -> list[Credential]:
@@ -351,6 +363,7 @@ async def _issue(
     device_id: str | None,
     label: str,
     valid_for: timedelta | None,
+    by: Actor,
 ) -> str:
     secret = new_secret(prefix)
     await tx.pg.execute(
@@ -358,11 +371,19 @@ async def _issue(
         " VALUES (%s, %s, %s, %s, %s, now() + %s)",
         (fingerprint(secret), kind, account_id, device_id, label, valid_for),
     )
+    about = {"account": account_id} if account_id else {"device": device_id}
+    await audit.record(tx.pg, [audit.entry(by, f"{kind}-key-issued", detail={**about, "key": _shown(secret)})])
     return secret
 
 
-async def _revoke(tx: Tx, condition: str, value: str) -> int:
+def _shown(secret: str) -> str:
+    return fingerprint(secret).hex()[:12]
+
+
+async def _revoke(tx: Tx, condition: str, value: str, by: Actor) -> int:
     ended = await tx.pg.execute(
         f"UPDATE credential SET revoked = now() WHERE revoked IS NULL AND {condition}", (value,)
     )
+    if ended.rowcount:
+        await audit.record(tx.pg, [audit.entry(by, "key-ended", detail={"of": value, "keys": ended.rowcount})])
     return ended.rowcount

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hub import accounts_cli, data_cli
+
 app = typer.Typer(
     name="carehub",
     help="Care Hub: a FHIR R4 service and web application for integrated-care hubs.",
@@ -124,6 +126,10 @@ def verify_audit(
     console.print(f"intact: {result.rows:,} rows in {result.blocks:,} blocks, {result.unsealed:,} not yet sealed")
     if result.head is not None:
         console.print(f"head: {result.head}", highlight=False, soft_wrap=True)
+
+
+accounts_cli.register(app)
+data_cli.register(app)
 
 
 def main() -> None:

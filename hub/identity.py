@@ -69,6 +69,16 @@ IMPORTER = Actor(
     subjects=("Device/care-hub-import",),
 )
 
+# Whoever runs `carehub` on the machine itself.
+OPERATOR = Actor(
+    kind="system",
+    id="care-hub-cli",
+    name="Operator of this server",
+    role="administrator",
+    reference="Device/care-hub-cli",
+    subjects=("Device/care-hub-cli",),
+)
+
 
 def new_secret(prefix: str = "") -> str:
     """256 random bits in URL-safe letters after *prefix*."""

@@ -27,8 +27,9 @@ CONNECTIONS_PER_WORKER = 512
 QUEUE = 2048
 # Seconds that requests in flight are given when the service stops.
 GRACE = 10
-# Seconds a run must last for its end to count as an accident rather than a fault that comes at every start.
-STEADY = 10.0
+# Runs that end by themselves within SHORT seconds, so many in a row, are a fault that comes at every start.
+SHORT = 2.0
+ATTEMPTS = 5
 
 
 class Unfit(Exception):
@@ -104,6 +105,7 @@ def run(host: str, port: int, workers: int, started: Callable[[], None] | None =
     importlib.import_module(APP.partition(":")[0])
     gc.collect()
     gc.freeze()
+    attempts = 0
     while True:
         server = Server(
             APP,
@@ -121,14 +123,19 @@ def run(host: str, port: int, workers: int, started: Callable[[], None] | None =
             workers_kill_timeout=GRACE,
             log_level=LogLevels.error,
         )
-        if started is not None:
+        if started is not None and attempts == 0:
             server.on_startup(started)
         begun = time.monotonic()
         try:
             server.serve(target_loader=_load, wrap_loader=False)
         except SystemExit:
-            if server.interrupt_signal or time.monotonic() - begun < STEADY:
+            # granian gives up when a process dies twice in five seconds, however it died.
+            attempts = attempts + 1 if time.monotonic() - begun < SHORT else 1
+            if server.interrupt_signal:
+                return
+            if attempts >= ATTEMPTS:
                 raise
+            time.sleep(0.2)
             continue
         return
 

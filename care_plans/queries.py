@@ -2,7 +2,7 @@
 column it names; nothing here knows who asks."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
@@ -20,9 +20,7 @@ from fhir.wire import decode
 
 Connection = psycopg.AsyncConnection[Any]
 
-PLAN_COLUMNS = (
-    "plan.id, plan.patient_id, plan.status, plan.version, plan.title, plan.review_on, plan.updated, plan.author"
-)
+PLAN_COLUMNS = ", ".join(f"plan.{field.name}" for field in fields(PlanRow))
 
 
 async def plan_of(pg: Connection, patient_id: str, people: Sql) -> PlanRow | None:
@@ -65,7 +63,8 @@ async def current(pg: Connection, plan_id: str) -> tuple[Plan, int] | None:
     """The plan as it stands, with its version; None when there is none. The caller has checked that it may be seen."""
     row = await (
         await pg.execute(
-            "SELECT version, body FROM resource_version WHERE type = 'CarePlan' AND id = %s ORDER BY version DESC LIMIT 1",
+            "SELECT version, body FROM resource_version WHERE type = 'CarePlan' AND id = %s"
+            " ORDER BY version DESC LIMIT 1",
             [plan_id],
         )
     ).fetchone()
@@ -80,7 +79,8 @@ async def goals(pg: Connection, ids: Collection[str]) -> list[JSON]:
     if not ids:
         return []
     rows = await pg.execute(
-        "SELECT v.body FROM r_goal g JOIN resource_version v ON v.type = 'Goal' AND v.id = g.id AND v.version = g.version"
+        "SELECT v.body FROM r_goal g"
+        " JOIN resource_version v ON v.type = 'Goal' AND v.id = g.id AND v.version = g.version"
         " WHERE g.id = ANY(%s)",
         [list(ids)],
     )
@@ -140,7 +140,7 @@ async def caseloads(pg: Connection, people: Sql, role_codes: Collection[str] = (
         return await cursor.fetchall()
 
 
-TASK_COLUMNS = "task.id, task.version, task.patient_id, task.hub_id, task.owner, task.status, task.priority, task.description, task.due"
+TASK_COLUMNS = ", ".join(f"task.{field.name}" for field in fields(TaskRow))
 # Spelled as in the partial indexes of `care_plans.tables`, or they are not used.
 OPEN = "task.status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
 

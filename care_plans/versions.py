@@ -65,10 +65,14 @@ def life(recorded: Iterable[Recorded]) -> list[Version]:
 
 
 def _acts(recorded: Iterable[Recorded]) -> Iterable[list[Recorded]]:
-    """The versions grouped by act: neighbours in the order of writing with one time and one author."""
+    """The versions grouped by act: neighbours in the order of writing with one time and one author.
+
+    One act writes a resource once, so a second version of one begins the next act, however fast it came.
+    """
     act: list[Recorded] = []
     for one in sorted(recorded, key=lambda one: one.seq):
-        if act and (act[-1].updated, act[-1].author) != (one.updated, one.author):
+        again = any((other.type, other.id) == (one.type, one.id) for other in act)
+        if act and (again or (act[-1].updated, act[-1].author) != (one.updated, one.author)):
             yield act
             act = []
         act.append(one)

@@ -1,0 +1,101 @@
+"""What follows from a permitted write, in its transaction: storing, typed tables, audit, notices, evaluation."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import care_plans.rules
+from care_plans.facts import Facts
+from care_plans.plan import is_persons_plan
+from fhir import store
+from fhir.index import patient_of
+from fhir.registry import SPECS
+from fhir.store import Change, Key, Stored, Written
+from hub import audit, live, notices, projections, watch
+from hub.db import Tx
+from hub.identity import ENGINE, Actor
+from monitoring.readings import Reading
+
+JSON = dict[str, Any]
+
+
+async def carry_out(
+    tx: Tx,
+    actors: Sequence[Actor],
+    changes: Sequence[Change],
+    before: Mapping[Key, Stored],
+    found: Sequence[Reading],
+    now: datetime,
+) -> list[Written]:
+    """Store what is permitted, and everything that follows. `actors[i]` makes `changes[i]`."""
+    written = await store.write(tx.pg, changes, actors[0].reference, now, before)
+    await projections.project(tx, written, actors[0].reference, found, now)
+    await audit.record(tx.pg, [_entry(actor, one) for actor, one in zip(actors, written, strict=True)])
+    await _tell(tx, actors[0], written)
+    raised = await watch.evaluate(tx, found, now)
+    if raised:
+        # Flags are the engine's, whoever sent the reading; they bring no readings, so this ends here.
+        known = await store.load(tx.pg, [("Flag", one.id) for one in raised if one.method == "update"], lock=True)
+        await carry_out(tx, [ENGINE] * len(raised), raised, known, (), now)
+    return written
+
+
+def _entry(actor: Actor, one: Written) -> audit.Entry:
+    action = {201: "create", 204: "delete"}.get(one.status, "update")
+    spec = SPECS[one.change.type]
+    about = patient_of(spec, one.change.resource or one.before or {"resourceType": one.change.type})
+    return audit.entry(actor, action, one.change.type, one.change.id, about, detail={"version": one.version})
+
+
+async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:
+    """Notices to the team about what others did, and a wake-up for open boards."""
+    touched = {
+        type_: {
+            person
+            for one in written
+            if one.change.type == type_ and one.change.resource is not None and (person := _about(one.change.resource))
+        }
+        for type_ in ("Flag", "CarePlan", "Task")
+    }
+    people = set().union(*touched.values())
+    if not people:
+        return
+    hubs = await tx.pg.execute("SELECT DISTINCT hub_id FROM person WHERE patient_id = ANY(%s)", (sorted(people),))
+    await live.announce(tx.pg, [row[0] for row in await hubs.fetchall()])
+    members = await notices.teams(tx.pg, people)
+    told: list[notices.Notice] = []
+    for one in written:
+        resource = one.change.resource
+        if resource is None or (about := _about(resource)) is None:
+            continue
+        if one.change.type == "Flag" and one.status == 201:
+            kind, text, link = "flag-opened", resource["code"].get("text", "Flag"), f"/patients/{about}"
+        elif one.change.type == "CarePlan" and is_persons_plan(resource):
+            kind, text, link = "plan-changed", "The plan was changed", f"/patients/{about}/plan/versions"
+        else:
+            continue
+        recipients = [*members.get(about, ()), *([f"Patient/{about}"] if kind == "plan-changed" else [])]
+        told += [
+            notices.Notice(kind, about, recipient, text, link)
+            for recipient in recipients
+            if recipient != actor.reference
+        ]
+    await notices.put(tx.pg, told)
+
+
+def _about(resource: JSON) -> str | None:
+    return patient_of(SPECS[resource["resourceType"]], resource)
+
+
+async def suspend(tx: Tx, facts: Mapping[str, Facts], now: datetime) -> None:
+    """Put on hold the plans that nobody approves any more."""
+    ids = care_plans.rules.suspensions(facts)
+    if not ids:
+        return
+    found = await store.load(tx.pg, [("CarePlan", one) for one in ids], lock=True)
+    changes = [
+        Change("update", "CarePlan", one.id, care_plans.rules.suspended(one.resource, ENGINE.reference, now.date()))
+        for one in found.values()
+        if one.resource is not None
+    ]
+    await carry_out(tx, [ENGINE] * len(changes), changes, found, (), now)

@@ -1,0 +1,240 @@
+"""Readings of devices: who holds the device, what was sent before, what is refused and kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from fhir import store
+from fhir.outcome import Issue, Refusal, refuse
+from fhir.store import Change, Written, new_id
+from hub import watch
+from hub.db import Tx
+from hub.effects import carry_out
+from hub.identity import Actor
+from monitoring.projection import correct_receipts, known_receipts, put_receipts
+from monitoring.readings import Reading, digest, key, readings
+
+JSON = dict[str, Any]
+
+LARGEST_KEPT = 64 * 1024
+"""Bytes kept of a refused message: a reading is well below; more is no reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One Observation of a device, under its new id and with the device's name; *raw* is kept if it is refused."""
+
+    actor: Actor
+    observation: JSON
+    raw: bytes
+
+
+def sent(actor: Actor, observation: JSON, raw: bytes, id_: str | None = None) -> Sent:
+    device = observation.get("device") or {"reference": actor.reference}
+    return Sent(actor, {**observation, "id": id_ or new_id(), "device": device}, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of it: `accepted` (new), `corrected` (a new version), `duplicate` (known already), or `refused`.
+
+    `doubts` say why a reading is kept as "check reading", which no rule evaluates as a value.
+    """
+
+    outcome: Literal["accepted", "corrected", "duplicate", "refused"]
+    observation_id: str | None = None
+    written: Written | None = None
+    refusal: Refusal | None = None
+    doubts: tuple[str, ...] = ()
+
+
+class DeviceRefused(Refusal):
+    """What a device may not send; `reason` is the code it is filed under."""
+
+    def __init__(self, reason: str, diagnostics: str, expression: str) -> None:
+        super().__init__(422, [Issue("business-rule", diagnostics, expression)])
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Item:
+    sent: Sent
+    readings: list[Reading]
+    key: bytes
+    digest: bytes
+    receipt: Receipt | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.sent.observation["id"])
+
+
+async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
+    """One receipt for each of *batch*, in its order; see `hub.flows.receive_readings`."""
+    holders = await _holders(tx, {one.actor.id for one in batch})
+    synthetic = await watch.synthetic_people(tx, {one.patient_id for one in holders.values() if one.patient_id})
+    items: list[_Item | Refusal] = []
+    for one in batch:
+        try:
+            items.append(_item(one, holders.get(one.actor.id), synthetic, now))
+        except Refusal as refusal:
+            items.append(refusal)
+    waiting = [item for item in items if isinstance(item, _Item)]
+    if waiting:
+        await watch.take_turns(tx, [Change("create", "Observation", one.id, one.sent.observation) for one in waiting])
+    while waiting:
+        # A key sent twice in one batch is a resend or a correction of the first: it waits for the next round.
+        first = {one.key: one for one in reversed(waiting)}
+        await _store(tx, sorted(first.values(), key=lambda one: one.key), now)
+        waiting = [one for one in waiting if one.receipt is None]
+    receipts = [_refused(item) if isinstance(item, Refusal) else _receipt(item) for item in items]
+    await file_refusals(
+        tx,
+        [
+            (one.actor, one.raw, receipt.refusal)
+            for one, receipt in zip(batch, receipts, strict=True)
+            if receipt.refusal
+        ],
+    )
+    return receipts
+
+
+async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
+    """Give each of *items* (whose keys differ) its receipt."""
+    new = await put_receipts(tx.pg, [(one.key, one.id, one.digest) for one in items])
+    known = await known_receipts(tx.pg, [one.key for one in items if one.key not in new])
+    changes: list[Change] = []
+    writing: list[_Item] = []
+    for one in items:
+        if one.key in new:
+            changes.append(
+                Change("create", "Observation", one.id, one.sent.observation, author=one.sent.actor.reference)
+            )
+            writing.append(one)
+            continue
+        id_, digest_ = known[one.key]
+        if digest_ == one.digest:
+            one.receipt = Receipt("duplicate", id_)
+        elif one.sent.observation.get("status") not in ("corrected", "amended"):
+            one.receipt = Receipt("refused", id_, refusal=_differs(id_))
+        else:
+            resource = {**one.sent.observation, "id": id_}
+            changes.append(Change("update", "Observation", id_, resource, author=one.sent.actor.reference))
+            one.readings = [replace(reading, observation_id=id_) for reading in one.readings]
+            writing.append(one)
+    if not changes:
+        return
+    updated = [("Observation", change.id) for change in changes if change.method == "update"]
+    before = await store.load(tx.pg, updated, lock=True) if updated else {}
+    found = [reading for one in writing for reading in one.readings]
+    written = await carry_out(tx, [one.sent.actor for one in writing], changes, before, found, now)
+    await correct_receipts(
+        tx.pg,
+        [(one.key, one.digest) for one, change in zip(writing, changes, strict=True) if change.method == "update"],
+    )
+    for one, done in zip(writing, written, strict=True):
+        doubts = tuple(reading.why for reading in one.readings if reading.why)
+        one.receipt = Receipt("accepted" if done.status == 201 else "corrected", done.change.id, done, doubts=doubts)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    patient_id: str | None
+    status: str
+    sandbox: bool
+
+
+async def _holders(tx: Tx, device_ids: set[str]) -> Mapping[str, _Holder]:
+    rows = await tx.pg.execute(
+        "SELECT id, patient_id, status, sandbox FROM device WHERE id = ANY(%s)", (list(device_ids),)
+    )
+    return {id_: _Holder(*rest) for id_, *rest in await rows.fetchall()}
+
+
+def _item(one: Sent, holder: _Holder | None, synthetic: set[str], now: datetime) -> _Item:
+    """Hazards: wrong patient, device swapped between people. The reading must name the person who holds the device."""
+    if holder is None or holder.status != "active":
+        raise DeviceRefused("unassigned-device", "This device is not in use here.", "Observation.device")
+    if holder.patient_id is None:
+        raise DeviceRefused("unassigned-device", "This device is assigned to nobody.", "Observation.device")
+    if watch.subject_of(one.observation) != holder.patient_id:
+        text = "The subject of the Observation is not the person to whom this device is assigned."
+        raise DeviceRefused("unknown-patient", text, "Observation.subject")
+    if one.observation["device"].get("reference") != one.actor.reference:
+        text = f"The Observation names another device than the one that sends it, {one.actor.reference}."
+        raise DeviceRefused("unassigned-device", text, "Observation.device")
+    found = readings(
+        one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.patient_id in synthetic
+    )
+    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation))
+
+
+def _differs(id_: str) -> Refusal:
+    return refuse(
+        409,
+        "conflict",
+        f"Observation/{id_} holds another value for this device, measure and time. To replace it, send the new one with"
+        " status 'corrected' or 'amended'.",
+        "Observation.value",
+    )
+
+
+def _refused(refusal: Refusal) -> Receipt:
+    return Receipt("refused", refusal=refusal)
+
+
+def _receipt(item: _Item) -> Receipt:
+    assert item.receipt is not None
+    return item.receipt
+
+
+async def file_refusals(tx: Tx, refused: Sequence[tuple[Actor, bytes, Refusal]]) -> None:
+    """Keep what was refused, as it came: the device's page shows it, and nothing that a device says is lost."""
+    if not refused:
+        return
+    await tx.pg.execute(
+        "INSERT INTO refusal (id, device_id, actor, reason, detail, expression, raw) SELECT * FROM"
+        " unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[])",
+        (
+            [new_id() for _ in refused],
+            [actor.id if actor.kind == "device" else None for actor, _, _ in refused],
+            [actor.reference for actor, _, _ in refused],
+            [getattr(refusal, "reason", refusal.issues[0].code) for _, _, refusal in refused],
+            ["; ".join(issue.diagnostics for issue in refusal.issues)[:4000] for _, _, refusal in refused],
+            [refusal.issues[0].expression for _, _, refusal in refused],
+            [raw[:LARGEST_KEPT] for _, raw, _ in refused],
+        ),
+    )
+
+
+# -- the general door --------------------------------------------------------------------------------------------------
+
+
+async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime) -> list[Written]:
+    """A device at the general door (a bundle): new Observations only, under the same rules, all or nothing.
+
+    Whoever rolls the transaction back because of a Refusal files it afterwards with `file_refusals`.
+    """
+    observations: list[Sent] = []
+    for change in changes:
+        if change.type != "Observation" or change.method != "create" or change.resource is None:
+            raise refuse(403, "forbidden", "A device may only create Observations.", change.type)
+        observations.append(sent(actor, change.resource, b"", change.id))
+    done: list[Written] = []
+    for change, receipt in zip(changes, await receive(tx, observations, now), strict=True):
+        if receipt.refusal is not None:
+            raise receipt.refusal
+        done.append(receipt.written or await as_stored(tx, change, receipt))
+    return done
+
+
+async def as_stored(tx: Tx, change: Change, receipt: Receipt) -> Written:
+    """What is stored already, answered to a resend of *change* as if it had just been written (200)."""
+    assert receipt.observation_id is not None
+    key_ = ("Observation", receipt.observation_id)
+    stored = (await store.load(tx.pg, [key_]))[key_]
+    return Written(replace(change, id=stored.id), 200, stored.version, stored.updated, stored.body, None)

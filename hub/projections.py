@@ -1,0 +1,179 @@
+"""The typed tables, kept in step with the FHIR resources in the transaction that writes these."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+
+from care_plans.projections import Changed, project_approvals, project_plans, project_tasks, project_team
+from fhir.outcome import refuse
+from fhir.store import Written
+from hub.access import GRANTING_TYPES, grants, project_access
+from hub.db import Tx
+from hub.watch import is_test
+from monitoring.flags import project_flags
+from monitoring.limits import from_service_request, project_limits
+from monitoring.projection import project_readings
+from monitoring.readings import Reading
+
+JSON = dict[str, Any]
+NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
+EXTENSION = "https://carehub.example/fhir/StructureDefinition/"
+
+
+async def project(tx: Tx, written: Sequence[Written], author: str, readings: Sequence[Reading], now: datetime) -> None:
+    """Bring every typed table up to date with *written*; *readings* are those of the Observations among them."""
+    by_type: dict[str, list[Changed]] = defaultdict(list)
+    for one in written:
+        by_type[one.change.type].append(Changed(one.change.id, one.change.resource, one.version, one.updated, author))
+    pg = tx.pg
+    if patients := by_type.get("Patient"):
+        await _people(pg, patients)
+    if devices := by_type.get("Device"):
+        await _devices(pg, devices)
+    sources = {
+        f"{type_}/{one.id}": grants(one.resource) if one.resource else []
+        for type_ in GRANTING_TYPES & by_type.keys()
+        for one in by_type[type_]
+    }
+    await project_access(pg, sources)
+    if consents := by_type.get("Consent"):
+        await project_approvals(pg, consents)
+    if plans := by_type.get("CarePlan"):
+        await project_plans(pg, plans)
+    if teams := by_type.get("CareTeam"):
+        await project_team(pg, teams)
+    if tasks := by_type.get("Task"):
+        await project_tasks(pg, tasks, await _hubs(pg, tasks))
+    if requests := by_type.get("ServiceRequest"):
+        orders = [order for one in requests if one.resource and (order := from_service_request(one.resource))]
+        ordered = {order.service_request_id for order in orders}
+        await project_limits(pg, orders, [one.id for one in requests if one.id not in ordered])
+    if flags := by_type.get("Flag"):
+        await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
+    if "Observation" in by_type:
+        # An updated Observation may measure something else now, or nothing: its old rows go first.
+        replaced = [one.change.id for one in written if one.change.type == "Observation" and one.status != 201]
+        await project_readings(pg, readings, now, replaced)
+
+
+def _gone(changed: Sequence[Changed]) -> list[str]:
+    return [one.id for one in changed if one.resource is None]
+
+
+async def _hubs(pg: psycopg.AsyncConnection[Any], tasks: Sequence[Changed]) -> dict[str, str]:
+    people = [
+        one.resource.get("for", {}).get("reference", "").removeprefix("Patient/") for one in tasks if one.resource
+    ]
+    rows = await pg.execute(
+        "SELECT patient_id, hub_id FROM person WHERE patient_id = ANY(%s) AND hub_id IS NOT NULL", (people,)
+    )
+    return dict(await rows.fetchall())
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+_PERSON = """
+INSERT INTO person (patient_id, nhs_number, family, given, search_name, called, about, birth_date, gender, hub_id,
+                    practice_id, tier, synthetic)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::date[],
+                     %s::text[], %s::text[], %s::text[], %s::text[], %s::bool[])
+ON CONFLICT (patient_id) DO UPDATE SET
+    (nhs_number, family, given, search_name, called, about, birth_date, gender, hub_id, practice_id, tier, synthetic) =
+    (excluded.nhs_number, excluded.family, excluded.given, excluded.search_name, excluded.called, excluded.about,
+     excluded.birth_date, excluded.gender, excluded.hub_id, excluded.practice_id, excluded.tier, excluded.synthetic)
+"""
+
+
+async def _people(pg: psycopg.AsyncConnection[Any], changed: Sequence[Changed]) -> None:
+    if gone := _gone(changed):
+        await pg.execute("DELETE FROM person WHERE patient_id = ANY(%s)", (gone,))
+    rows = [_person(one.resource) for one in changed if one.resource]
+    if rows:
+        try:
+            await pg.execute(_PERSON, [list(column) for column in zip(*rows, strict=True)])
+        except psycopg.errors.UniqueViolation as error:
+            raise refuse(
+                409,
+                "duplicate",
+                "Another person has this NHS number already. Look them up instead of registering them twice.",
+                "Patient.identifier",
+            ) from error
+
+
+def _person(patient: JSON) -> tuple[Any, ...]:
+    names = patient.get("name", ())
+    official = next((name for name in names if name.get("use") in ("official", "usual")), names[0] if names else {})
+    family = official.get("family") or official.get("text") or ""
+    given = " ".join(official.get("given", ()))
+    called = next(
+        (name.get("text") or " ".join(name.get("given", ())) for name in names if name.get("use") == "nickname"), None
+    )
+    return (
+        patient["id"],
+        nhs_number_of(patient),
+        family,
+        given,
+        f"{family} {given}".strip().casefold(),
+        called,
+        _extension(patient, "about-me", "valueString"),
+        _birth_date(patient.get("birthDate")),
+        patient.get("gender"),
+        _local(patient.get("managingOrganization")),
+        next((id_ for one in patient.get("generalPractitioner", ()) if (id_ := _local(one))), None),
+        _extension(patient, "tier", "valueCode"),
+        is_test(patient),
+    )
+
+
+def nhs_number_of(patient: JSON) -> str | None:
+    """The ten digits, without spaces."""
+    for identifier in patient.get("identifier", ()):
+        if identifier.get("system") == NHS_NUMBER and identifier.get("use") != "old":
+            return "".join(identifier.get("value", "").split()) or None
+    return None
+
+
+def _extension(resource: JSON, name: str, value: str) -> str | None:
+    return next((one.get(value) for one in resource.get("extension", ()) if one.get("url") == EXTENSION + name), None)
+
+
+def _birth_date(text: str | None) -> date | None:
+    """Only a full date: a year alone would show an age that nobody knows."""
+    return date.fromisoformat(text) if text and len(text) == 10 else None
+
+
+def _local(reference: JSON | None) -> str | None:
+    parts = (reference or {}).get("reference", "").split("/")
+    return parts[1] if len(parts) == 2 and parts[0] == "Organization" else None
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+async def _devices(pg: psycopg.AsyncConnection[Any], changed: Sequence[Changed]) -> None:
+    if gone := _gone(changed):
+        await pg.execute("DELETE FROM device WHERE id = ANY(%s)", (gone,))
+    rows = [_device(one.resource) for one in changed if one.resource]
+    if rows:
+        await pg.execute(
+            "INSERT INTO device (id, patient_id, name, status, sandbox)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bool[])"
+            " ON CONFLICT (id) DO UPDATE SET (patient_id, name, status, sandbox) ="
+            " (excluded.patient_id, excluded.name, excluded.status, excluded.sandbox)",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+def _device(device: JSON) -> tuple[Any, ...]:
+    names = [one.get("name") for one in device.get("deviceName", ())]
+    patient = device.get("patient", {}).get("reference", "")
+    return (
+        device["id"],
+        patient.removeprefix("Patient/") if patient.startswith("Patient/") else None,
+        next(filter(None, names), None) or device.get("type", {}).get("text") or "Device",
+        device.get("status", "active"),
+        is_test(device),
+    )

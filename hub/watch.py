@@ -1,0 +1,122 @@
+"""The loop from readings to flags: type what was measured, evaluate it with what is known, open or refresh flags.
+
+A reading is never lost to its evaluation: that runs in a savepoint, and what fails there becomes an operational flag.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from fhir.index import patient_of
+from fhir.registry import SPECS
+from fhir.store import Change, new_id
+from hub.db import Tx
+from monitoring import evaluation, flags, state
+from monitoring.case import Facts, Failure, Finding
+from monitoring.readings import CHECK, HTEST, OK, Reading, readings
+
+log = structlog.get_logger()
+JSON = dict[str, Any]
+
+
+def is_test(resource: JSON) -> bool:
+    """Whether *resource* is labelled as test data (`HTEST`)."""
+    return any(label.get("code") == HTEST for label in resource.get("meta", {}).get("security", ()))
+
+
+async def take_turns(tx: Tx, changes: Iterable[Change]) -> None:
+    """Make writes of one person's readings and flags wait for each other: each must see the flags of the other.
+
+    Taken before any other lock, so that two transactions never wait for each other in a ring.
+    """
+    people = {
+        patient_of(SPECS[change.type], change.resource)
+        for change in changes
+        if change.type in ("Observation", "Flag") and change.resource is not None
+    } - {None}
+    if people:
+        await flags.take_turns(tx.pg, [one for one in people if one is not None])
+
+
+async def typed(tx: Tx, changes: Sequence[Change], now: datetime) -> list[Reading]:
+    """Every reading that *changes* bring. Raises ReadingRefused for the first that must not become one."""
+    observations = [
+        change.resource for change in changes if change.type == "Observation" and change.resource is not None
+    ]
+    if not observations:
+        return []
+    synthetic = {
+        change.id for change in changes if change.type == "Patient" and change.resource and is_test(change.resource)
+    }
+    synthetic |= await synthetic_people(tx, {subject_of(one) for one in observations} - synthetic)
+    return [reading for one in observations for reading in readings(one, now, synthetic=subject_of(one) in synthetic)]
+
+
+def subject_of(observation: JSON) -> str:
+    """Id of the Patient that *observation* names, or an empty text."""
+    reference = observation.get("subject", {}).get("reference", "")
+    return reference.removeprefix("Patient/") if reference.startswith("Patient/") else ""
+
+
+async def synthetic_people(tx: Tx, patient_ids: Iterable[str]) -> set[str]:
+    """Those of *patient_ids* who are made up (tagged HTEST)."""
+    rows = await tx.pg.execute(
+        "SELECT patient_id FROM person WHERE synthetic AND patient_id = ANY(%s)", (list(patient_ids),)
+    )
+    return {row[0] for row in await rows.fetchall()}
+
+
+async def evaluate(tx: Tx, found: Sequence[Reading], now: datetime) -> list[Change]:
+    """The Flags to write, new or refreshed, because of these readings, which are projected already.
+
+    Whatever goes wrong costs no reading: a rule that fails is flagged for operations, and so is everybody whose
+    evaluation could not run at all.
+    """
+    new = [reading for reading in found if reading.quality in (OK, CHECK) and now - reading.at <= evaluation.LATE]
+    if not new:
+        return []
+    people = {reading.patient_id for reading in new}
+    try:
+        async with tx.pg.transaction():  # a savepoint
+            findings = await _findings(tx, new, people, now)
+    except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
+        log.exception("evaluation failed", people=len(people))
+        findings = [
+            Failure(one, "evaluation", 1, error, tuple(r for r in new if r.patient_id == one)).finding()
+            for one in people
+        ]
+    return await _changes(tx, findings, now) if findings else []
+
+
+async def _findings(tx: Tx, new: Sequence[Reading], people: set[str], now: datetime) -> list[Finding]:
+    rows = await tx.pg.execute("SELECT patient_id, birth_date FROM person WHERE patient_id = ANY(%s)", (list(people),))
+    facts = {patient_id: Facts(birth_date) for patient_id, birth_date in await rows.fetchall()}
+    cases = await state.load_cases(tx.pg, new, now, facts)
+    findings: list[Finding] = []
+    for case in cases.values():
+        for found in evaluation.evaluate(case):
+            if isinstance(found, Failure):
+                log.error("rule failed", rule=found.rule, version=found.rule_version, exc_info=found.error)
+                found = found.finding()
+            findings.append(found)
+    return findings
+
+
+async def _changes(tx: Tx, findings: Sequence[Finding], now: datetime) -> list[Change]:
+    people = list({finding.patient_id for finding in findings})
+    rows = await tx.pg.execute("SELECT patient_id, hub_id FROM person WHERE patient_id = ANY(%s)", (people,))
+    hubs: dict[str, str | None] = dict(await rows.fetchall())
+    live = await flags.live_flags(tx.pg, people)
+    decided: dict[str, flags.Decision] = {}
+    for finding in findings:
+        key = (finding.patient_id, finding.rule)
+        decision = flags.decide(live.get(key), finding, now, id=new_id(), hub_id=hubs.get(finding.patient_id))
+        if decision is not None:
+            live[key] = decision.flag
+            decided[decision.flag.id] = decision
+    return [
+        Change("create" if one.flag.version == 0 else "update", "Flag", one.flag.id, flags.to_fhir(one.flag))
+        for one in decided.values()
+    ]

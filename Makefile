@@ -52,7 +52,7 @@ wheel: .venv/dev.stamp assets  ## dist/care_hub-*.whl, assets included
 assets: hub/assets/packages.json  ## the browser's files, from npm
 
 hub/assets/packages.json: package.json package-lock.json assets.mjs | .venv/run.stamp
-	@if node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null && command -v npm >/dev/null; then \
+	@if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null; then \
 		npm ci --silent && node assets.mjs; \
 	else \
 		echo "No Node 20: taking it from PyPI"; \

@@ -37,7 +37,7 @@ async def grant_emergency(tx: Tx, actor: Actor, patient_id: str, reason: str) ->
     )
     if opened.rowcount == 0:
         raise refuse(404, "not-found", "There is no such person.")
-    grant = Grant(actor.reference, patient_id, "emergency", now, until)
+    grant = Grant(actor.reference, patient_id, "emergency", until=until)
     await project_access(tx.pg, {f"Emergency/{ident}": [grant]})
     await tx.pg.execute(
         "INSERT INTO notice (id, kind, patient_id, recipient, text, link)"

@@ -1,11 +1,14 @@
 """The database and its transactions: the only place that commits."""
 
+import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from sqlalchemy import event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hub.settings import Settings
@@ -32,6 +35,7 @@ class Database:
             pool_pre_ping=False,
             connect_args={"options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"},
         )
+        event.listen(self.engine.sync_engine, "checkout", _refuse_dead)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -44,6 +48,20 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _refuse_dead(connection: Any, record: Any, proxy: Any) -> None:
+    """Renew the pool after a restart of PostgreSQL, without asking it before every transaction.
+
+    A server says nothing on an idle connection but that it is gone: a socket with something to read is a dead one.
+    """
+    driver = connection.driver_connection
+    if driver.closed:
+        raise InvalidatePoolError
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise InvalidatePoolError
 
 
 @contextmanager

@@ -1,0 +1,124 @@
+"""The application: one process of the service, made by `create_app`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import structlog
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.wire import encode
+from hub import audit, fhir_routes, ingest, pages
+from hub.audit import ReadLog
+from hub.db import Database, database_url
+from hub.ingest import Submissions
+from hub.live import Live
+from hub.pages.errors import error_page
+from hub.runtime import Runtime
+from hub.security import Security
+from hub.settings import Settings, signing_secret
+from hub.settings import settings as read_settings
+
+HERE = Path(__file__).parent
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI application. It uses the database of *settings*, or of the environment."""
+    chosen = settings or read_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            url = stack.enter_context(database_url(chosen))
+            database = Database(url, chosen.pool_size, chosen.statement_timeout_ms)
+            live = Live(url)
+            runtime = Runtime(chosen, database, signing_secret(chosen), Submissions(database), ReadLog(database), live)
+            app.state.runtime = runtime
+            sealing = asyncio.create_task(audit.keep_sealing(database))
+            await live.start()
+            try:
+                yield
+            finally:
+                await live.stop()
+                await runtime.submissions.close()
+                await runtime.reads.close()
+                sealing.cancel()
+                await asyncio.gather(sealing, return_exceptions=True)
+                await database.close()
+
+    app = FastAPI(
+        title="Care Hub",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=[
+            Middleware(Security, base_url=chosen.base_url, max_body_bytes=chosen.max_body_bytes, streams=(ingest.PATH,))
+        ],
+    )
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(psycopg.errors.QueryCanceled, _too_costly)
+    app.add_exception_handler(psycopg.OperationalError, _unavailable)
+    app.add_exception_handler(Exception, _failed)
+    app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
+    ingest.register(app)
+    fhir_routes.register(app)
+    pages.register(app)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/assets", StaticFiles(directory=HERE / "assets", check_dir=False), name="assets")
+    return app
+
+
+def _is_fhir(request: Request) -> bool:
+    return request.url.path == "/fhir" or request.url.path.startswith("/fhir/")
+
+
+def _answer(request: Request, refusal: Refusal) -> Response:
+    if _is_fhir(request):
+        return Response(
+            encode(operation_outcome(refusal.issues)), refusal.status, refusal.headers, "application/fhir+json"
+        )
+    page = error_page(request, refusal.status, refusal.issues[0].diagnostics if refusal.status < 500 else None)
+    page.headers.update(refusal.headers)
+    return page
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return _answer(request, error)
+
+
+async def _too_costly(request: Request, error: Exception) -> Response:
+    log.warning("statement cancelled", path=request.url.path)
+    return _answer(request, refuse(503, "too-costly", "That took too long and was stopped. Ask for less at a time."))
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    log.error("database unavailable", path=request.url.path, kind=type(error).__name__)
+    refusal = refuse(503, "transient", "The database does not answer just now. Send it again in a moment.")
+    refusal.headers["Retry-After"] = "2"
+    return _answer(request, refusal)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # The error goes to the log, never to the caller: it may quote what it was working on.
+    log.error("unexpected error", path=request.url.path, kind=type(error).__name__, exc_info=error)
+    return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
+
+
+async def _health(request: Request) -> Response:
+    """200 when this process can reach the database; says nothing else."""
+    try:
+        async with request.app.state.runtime.database.transaction() as tx:
+            await tx.pg.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return JSONResponse({"status": "unavailable"}, 503)
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,195 @@
+"""The doors for readings: single posts that share a commit, and `$ingest`, which reads a stream of them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.validation import parse
+from fhir.wire import encode
+from hub import flows, identity, intake
+from hub.db import Database
+from hub.gathering import Gathering
+from hub.identity import Actor
+from hub.intake import Receipt, Sent
+
+PATH = "/fhir/$ingest"
+NDJSON = frozenset({"application/fhir+ndjson", "application/ndjson", "application/x-ndjson"})
+
+LINE_BYTES = 1024 * 1024
+"""A longer line is no reading."""
+CHUNK = 500
+"""Lines that are read ahead of the database."""
+LISTED = 1000
+"""Refused lines that an answer lists; all are counted and kept."""
+
+# A database that restarts is back within seconds; a device that waits this long sends again anyway.
+PATIENCE = 20.0
+
+
+class Submissions:
+    """Readings of all requests of this process, stored in groups: the answer comes only after the commit."""
+
+    def __init__(self, database: Database, max_batch: int = 500, workers: int = 2) -> None:
+        self._database = database
+        self._gathering: Gathering[Sent, Receipt] = Gathering(self._store, max_batch, workers)
+
+    async def submit(self, sent: Sent) -> Receipt:
+        """The receipt of *sent*, when it is committed. Raises what the database raised once patience is over."""
+        return await self._gathering.submit(sent)
+
+    async def close(self) -> None:
+        await self._gathering.close()
+
+    async def _store(self, batch: list[Sent]) -> list[Receipt]:
+        """Carry out a batch; again when the database went away meanwhile, which is safe because keys are idempotent."""
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                async with self._database.transaction() as tx:
+                    return await flows.receive_readings(tx, batch)
+            except psycopg.errors.QueryCanceled:
+                raise
+            except psycopg.OperationalError:
+                if asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+async def submit(submissions: Submissions, database: Database, actor: Actor, raw: bytes) -> Receipt:
+    """One Observation as it came: what cannot be one is filed before the Refusal is raised."""
+    try:
+        observation = parse(raw, "Observation").resource
+    except Refusal as refusal:
+        async with database.transaction() as tx:
+            await intake.file_refusals(tx, [(actor, raw, refusal)])
+        raise
+    return await submissions.submit(intake.sent(actor, observation, raw))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a stream: counts by outcome, and the refused lines."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[int, Refusal]] = field(default_factory=list)
+
+    def add(self, line: int, receipt: Receipt) -> None:
+        self.counts[receipt.outcome] += 1
+        if receipt.refusal is not None and len(self.refused) < LISTED:
+            self.refused.append((line, receipt.refusal))
+
+    def parameters(self) -> dict[str, Any]:
+        """A FHIR Parameters: `accepted`, `corrected`, `duplicate`, `refused` and a `refused-line` for each."""
+        counts = [
+            {"name": name, "valueInteger": self.counts[name]}
+            for name in ("accepted", "corrected", "duplicate", "refused")
+        ]
+        lines = [
+            {
+                "name": "refused-line",
+                "part": [
+                    {"name": "line", "valuePositiveInt": line},
+                    {"name": "outcome", "resource": operation_outcome(refusal.issues)},
+                ],
+            }
+            for line, refusal in self.refused
+        ]
+        return {"resourceType": "Parameters", "parameter": counts + lines}
+
+
+async def ingest(request: Request) -> Response:
+    """`POST /fhir/$ingest`: one Observation a line. Every line is stored, known already, or refused with its reason.
+
+    Chunks are committed as they come, so that a stream that breaks may be sent again from its start.
+    """
+    runtime = request.app.state.runtime
+    actor = await identity.authenticate(request.headers, request.cookies, runtime.database)
+    if actor.kind != "device":
+        raise refuse(403, "forbidden", "$ingest takes a device's key; other systems send bundles.")
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in NDJSON:
+        raise refuse(415, "not-supported", "$ingest reads application/fhir+ndjson: one Observation a line.")
+    tally = Tally()
+    # One chunk is stored while the next one is read and checked.
+    storing: asyncio.Task[None] | None = None
+    try:
+        async for chunk in _chunks(request.stream()):
+            ready = _checked(actor, chunk)
+            if storing is not None:
+                await storing
+            storing = asyncio.create_task(_store(runtime.submissions, runtime.database, ready, tally))
+        if storing is not None:
+            await storing
+    except BaseException:
+        if storing is not None and not storing.done():
+            await asyncio.gather(storing, return_exceptions=True)
+        raise
+    return Response(encode(tally.parameters()), media_type="application/fhir+json")
+
+
+Line = tuple[int, Sent | tuple[Actor, bytes, Refusal]]
+
+
+async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """Numbered lines, CHUNK at a time; memory is bounded by one chunk and one line. A line too long comes cut."""
+    rest = b""
+    number = 0
+    chunk: list[tuple[int, bytes]] = []
+    skipping = False
+    async for piece in stream:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            number += 1
+            if skipping:
+                skipping = False
+                continue
+            if line.strip():
+                chunk.append((number, line[: LINE_BYTES + 1]))
+            if len(chunk) >= CHUNK:
+                yield chunk
+                chunk = []
+        if len(rest) > LINE_BYTES:
+            if not skipping:
+                chunk.append((number + 1, rest[: LINE_BYTES + 1]))
+            skipping, rest = True, b""
+    if rest.strip() and not skipping:
+        chunk.append((number + 1, rest))
+    if chunk:
+        yield chunk
+
+
+def _checked(actor: Actor, chunk: Sequence[tuple[int, bytes]]) -> list[Line]:
+    ready: list[Line] = []
+    for number, raw in chunk:
+        try:
+            if len(raw) > LINE_BYTES:
+                raise refuse(413, "too-long", f"A line is longer than {LINE_BYTES} bytes.")
+            ready.append((number, intake.sent(actor, parse(raw, "Observation").resource, raw)))
+        except Refusal as refusal:
+            ready.append((number, (actor, raw, refusal)))
+    return ready
+
+
+async def _store(submissions: Submissions, database: Database, ready: Sequence[Line], tally: Tally) -> None:
+    good = [(number, one) for number, one in ready if isinstance(one, Sent)]
+    bad = [(number, one) for number, one in ready if not isinstance(one, Sent)]
+    receipts = await asyncio.gather(*(submissions.submit(one) for _, one in good))
+    if bad:
+        async with database.transaction() as tx:
+            await intake.file_refusals(tx, [one for _, one in bad])
+    found = [(number, receipt) for (number, _), receipt in zip(good, receipts, strict=True)]
+    found += [(number, Receipt("refused", refusal=refusal)) for number, (_, _, refusal) in bad]
+    for number, receipt in sorted(found, key=lambda one: one[0]):
+        tally.add(number, receipt)
+
+
+def register(app: FastAPI) -> None:
+    app.add_route(PATH, ingest, methods=["POST"], include_in_schema=False)

@@ -1,0 +1,19 @@
+"""What one running process holds: made at start-up, reached as `request.app.state.runtime`."""
+
+from dataclasses import dataclass
+
+from hub.audit import ReadLog
+from hub.db import Database
+from hub.ingest import Submissions
+from hub.live import Live
+from hub.settings import Settings
+
+
+@dataclass(slots=True)
+class Runtime:
+    settings: Settings
+    database: Database
+    secret: bytes
+    submissions: Submissions
+    reads: ReadLog
+    live: Live

@@ -22,6 +22,8 @@ KINDS = frozenset({"token", "reference", "date", "string", "uri"})
 _ABOUT = ("patient", "subject", "beneficiary", "individual", "actor")
 # Said by no search parameter: a stored file belongs to whoever its security context names.
 _ALSO_ABOUT = {"Binary": ("Binary.securityContext",)}
+# Elements that may name several patients; `patient_id` holds the first.
+_LISTS = frozenset({"Account.subject", "Contract.subject", "Provenance.target", "Schedule.actor"})
 ONLY_PATIENT = ".where(resolve() is Patient)"
 # Definitions and directories: few rows, so the indexes that serve lists of thousands would only cost start-up time.
 # fmt: off
@@ -50,7 +52,12 @@ class SearchParam:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSpec:
-    """One served type. `patient_paths` are FHIRPaths to the person it is about, the best first."""
+    """One served type.
+
+    `patient_paths` are FHIRPaths to the person it is about, the best first; `one_patient` says that there is one path,
+    to one reference. `compartment` are the parameters by which FHIR puts a resource in a patient's compartment.
+    `refused` names parameters that the store cannot answer yet, and their kind.
+    """
 
     type: str
     params: dict[str, SearchParam]
@@ -59,6 +66,8 @@ class ResourceSpec:
     strings: bool
     table: Table
     refused: dict[str, str] = field(default_factory=dict)
+    one_patient: bool = False
+    compartment: tuple[str, ...] = ()
 
     @property
     def in_patient_compartment(self) -> bool:
@@ -85,7 +94,9 @@ def _spec(type_: str, rows: dict[str, Any], common: dict[str, SearchParam], comp
     patient_paths = tuple(dict.fromkeys((*paths, *_ALSO_ABOUT.get(type_, ()))))
     patient = bool(patient_paths) or type_ == "Patient"
     table = resource_table(type_, dates, strings, patient, busy=patient or type_ in _BUSY_WITHOUT_PATIENT)
-    return ResourceSpec(type_, params, patient_paths, dates, strings, table, refused)
+    one_patient = len(patient_paths) == 1 and patient_paths[0] not in _LISTS and patient_paths[0].count(".") == 1
+    inside = tuple(code for code in compartment if code in known)
+    return ResourceSpec(type_, params, patient_paths, dates, strings, table, refused, one_patient, inside)
 
 
 def _param(code: str, row: list[Any]) -> SearchParam:

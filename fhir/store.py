@@ -48,8 +48,11 @@ _ROWS, _ITEMS = "\x1e", "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to write. `if_match` is the version the writer has seen; a create or update needs a `resource`; `author`
-    is set where a set of changes has several authors."""
+    """One thing to write.
+
+    `if_match` is the version the writer has seen; a create or update needs a `resource`; `author` is set where a set of
+    changes has several authors.
+    """
 
     method: Literal["create", "update", "delete"]
     type: str
@@ -414,8 +417,9 @@ async def _remove(pg: Connection, type_: str, drafts: Sequence[_Draft], author: 
         _ROWS.join(draft.change.id for draft in drafts),
         _ROWS.join(str(draft.version) for draft in drafts),
         _ROWS.join((draft.before.patient_id if draft.before else None) or "" for draft in drafts),
+        _ROWS.join(draft.change.author or author for draft in drafts),
     ]
-    return await _missing(await pg.execute(_remove_sql(type_), (*texts, updated, author)), drafts)
+    return await _missing(await pg.execute(_remove_sql(type_), (*texts, updated)), drafts)
 
 
 async def _missing(result: psycopg.AsyncCursor[Any], drafts: Sequence[_Draft]) -> list[_Draft]:
@@ -471,10 +475,10 @@ def _remove_sql(type_: str) -> str:
     table = f"r_{type_.lower()}"
     return f"""
         WITH given AS MATERIALIZED (
-            SELECT * FROM unnest({_split(3)}) AS given (id, version, patient_id)
+            SELECT * FROM unnest({_split(4)}) AS given (id, version, patient_id, author)
         ), kept AS (
-            INSERT INTO resource_version (type, id, version, patient_id, method, updated, author)
-            SELECT '{type_}', id, version::int, patient_id, 'DELETE', %s, %s FROM given
+            INSERT INTO resource_version (type, id, version, patient_id, method, author, updated)
+            SELECT '{type_}', id, version::int, patient_id, 'DELETE', author, %s FROM given
             ON CONFLICT DO NOTHING RETURNING id
         )
         DELETE FROM {table} USING kept WHERE {table}.id = kept.id RETURNING {table}.id"""

@@ -107,7 +107,9 @@ def resource_table(
     table = Table(table_name, metadata, *columns)
     Index(f"{table_name}_keys", table.c["keys"], postgresql_using="gin")
     if patient:
-        Index(f"{table_name}_patient", table.c.patient_id, *([table.c[date_column(dates[0])]] if dates else []))
+        # One person's list, the latest first, is the question asked most.
+        latest = [table.c[date_column(date)].desc().nulls_last() for date in dates[:1]]
+        Index(f"{table_name}_patient", table.c.patient_id, *latest)
     if strings:
         Index(f"{table_name}_strings", table.c.strings, postgresql_using="gin")
     if busy:

@@ -19,7 +19,7 @@ ANY = 100
 def alternatives(expression: str, base: str) -> list[str]:
     """The parts of `A.x | B.y` that start at type *base*."""
     parts = [part.strip() for part in expression.split("|")]
-    return [part for part in parts if re.match(rf"\(?{base}\.", part) or part == "id"]
+    return [part for part in parts if re.match(rf"\(?{base}(\.|$)", part) or part == "id"]
 
 
 def element(path: str) -> str:

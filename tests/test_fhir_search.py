@@ -1,0 +1,589 @@
+"""Searches on a real PostgreSQL: every kind of parameter, chains, includes, pages, and who may see what."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fhir import search, store
+from fhir.outcome import Refusal
+from fhir.registry import SPECS
+from fhir.store import Change, Sql
+from hub.db import Database, Tx
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+BASE = "https://hub.example/fhir"
+SECRET = b"a secret of the test"
+LOINC = "http://loinc.org"
+
+
+def everything(type_: str, alias: str) -> Sql | None:
+    return Sql("TRUE")
+
+
+def only(patient: str, *invisible: str) -> store.Visible:
+    """Sees the record of *patient* and whatever belongs to nobody, but none of the types *invisible*."""
+
+    def visible(type_: str, alias: str) -> Sql | None:
+        if type_ in invisible:
+            return None
+        return Sql(f"({alias}.patient_id IS NULL OR {alias}.patient_id = %s)", (patient,))
+
+    return visible
+
+
+def patient(id_: str, family: str, given: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": id_, "name": [{"family": family, "given": [given]}], **more}
+
+
+def coded(system: str | None, code: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code} if system else {"code": code}]}
+
+
+def observation(id_: str, subject: str, code: str, at: str | None, **more: Any) -> dict[str, Any]:
+    resource = {
+        "resourceType": "Observation",
+        "id": id_,
+        "status": "final",
+        "code": coded(LOINC, code),
+        "subject": {"reference": subject},
+        **more,
+    }
+    return resource | ({"effectiveDateTime": at} if at else {})
+
+
+RESOURCES: list[dict[str, Any]] = [
+    patient(
+        "ann",
+        "O'Neill",
+        "Zoë",
+        gender="female",
+        birthDate="1950-03-07",
+        active=True,
+        identifier=[{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018"}, {"value": "local-1"}],
+        telecom=[{"system": "phone", "value": "01935 000001"}, {"system": "email", "value": "zoe@example.org"}],
+        managingOrganization={"reference": "Organization/hub"},
+        generalPractitioner=[{"reference": "Organization/gp"}, {"reference": "Practitioner/doc"}],
+        address=[{"line": ["1 High Street"], "city": "Yeovil", "postalCode": "BA20 1AA"}],
+        meta={"tag": [{"system": "urn:t", "code": "demo"}], "security": [{"system": "urn:s", "code": "HTEST"}]},
+    ),
+    patient("bob", "Smith", "Robert", gender="male", birthDate="1950-03", deceasedDateTime="2026-01-02T10:00:00Z"),
+    patient("cat", "Smithson", "Cathy, Ann", gender="female", birthDate="1950", active=False, deceasedBoolean=False),
+    {"resourceType": "Organization", "id": "hub", "name": "South Hub"},
+    {"resourceType": "Organization", "id": "gp", "name": "The Practice", "partOf": {"reference": "Organization/hub"}},
+    {"resourceType": "Practitioner", "id": "doc", "name": [{"family": "Who"}]},
+    observation("o1", "Patient/ann", "8867-4", "2026-11-20T08:00:00Z", category=[coded(None, "vital-signs")]),
+    observation("o2", "Patient/ann", "8867-4", "2026-11-21", performer=[{"reference": "Practitioner/doc"}]),
+    observation("o3", "Patient/bob", "8867-4", "2026-11-21T23:30:00-02:00", status="amended"),
+    observation(
+        "o4",
+        "Patient/bob",
+        "85354-9",
+        "2026-10",
+        component=[{"code": coded(LOINC, "8480-6"), "valueCodeableConcept": coded("urn:x", "high")}],
+        hasMember=[{"reference": "Observation/o3"}],
+    ),
+    observation("o5", "Group/g", "8867-4", None, effectivePeriod={"start": "2026-11-01"}),
+    observation("o6", "https://elsewhere.example/Patient/ann", "8867-4", None, device={"reference": "Device/d"}),
+    {
+        "resourceType": "Observation",
+        "id": "o7",
+        "status": "final",
+        "code": {"text": "no code"},
+        "subject": {"identifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018"}},
+    },
+    {
+        "resourceType": "Encounter",
+        "id": "e1",
+        "status": "finished",
+        "subject": {"reference": "Patient/ann"},
+        "period": {"start": "2026-01-01", "end": "2026-01-10"},
+        "class": {"system": "urn:c", "code": "IMP"},
+    },
+    {
+        "resourceType": "Condition",
+        "id": "c1",
+        "subject": {"reference": "Patient/ann"},
+        "code": coded("http://snomed.info/sct", "13645005"),
+        "encounter": {"reference": "Encounter/e1"},
+    },
+    {"resourceType": "ValueSet", "id": "v1", "url": "http://example.org/vs|a,b", "status": "active", "name": "Thing"},
+    {
+        "resourceType": "CarePlan",
+        "id": "p1",
+        "status": "active",
+        "intent": "plan",
+        "subject": {"reference": "Patient/ann"},
+        "instantiatesCanonical": ["http://example.org/pd|2"],
+    },
+]
+
+
+@pytest.fixture(scope="module")
+async def loaded(database: Database) -> AsyncIterator[Database]:
+    """The module's database with RESOURCES in it."""
+    changes = [Change("update", resource["resourceType"], resource["id"], resource) for resource in RESOURCES]
+    async with database.transaction() as tx:
+        await store.write(tx.pg, changes, "Practitioner/doc", NOW)
+    yield database
+
+
+async def page(
+    database: Database, path: str, visible: store.Visible = everything, patient: str | None = None, most: int = 100
+) -> search.Page:
+    """`page(db, "Observation?code=x")`, with `+` for nothing: values stand as they are."""
+    type_, _, text = path.partition("?")
+    query = [tuple(item.split("=", 1)) for item in text.split("&")] if text else []
+    async with database.transaction() as tx:
+        return await search.search(tx.pg, type_, query, visible, BASE, SECRET, most, patient)  # type: ignore[arg-type]
+
+
+async def ids(database: Database, path: str, visible: store.Visible = everything, patient: str | None = None) -> str:
+    """The ids of the matches, in the order found."""
+    found = await page(database, path, visible, patient)
+    return " ".join(entry.id for entry in found.entries if entry.mode == "match")
+
+
+async def included(database: Database, path: str, visible: store.Visible = everything) -> list[str]:
+    found = await page(database, path, visible)
+    return sorted(f"{entry.type}/{entry.id}" for entry in found.entries if entry.mode == "include")
+
+
+CASES = {
+    # tokens
+    "Observation?code=http://loinc.org|8867-4": "o1 o2 o3 o5 o6",
+    "Observation?code=8867-4": "o1 o2 o3 o5 o6",
+    "Observation?code=http://snomed.info/sct|8867-4": "",
+    "Observation?code=85354-9,nothing": "o4",
+    "Observation?code=http://loinc.org|": "o1 o2 o3 o4 o5 o6",
+    "Observation?category=|vital-signs": "o1",
+    "Observation?code=|8867-4": "",
+    "Observation?code=8867-4&status=amended": "o3",
+    "Observation?status:not=final": "o3",
+    "Observation?category:missing=false": "o1",
+    "Observation?code:missing=true": "o7",
+    "Observation?combo-code=8480-6": "o4",
+    "Observation?combo-code=8480-6,8867-4": "o1 o2 o3 o4 o5 o6",
+    "Observation?component-code=8480-6": "o4",
+    "Observation?combo-value-concept=urn:x|high": "o4",
+    "Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018": "ann",
+    "Patient?identifier=9990000018": "ann",
+    "Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|": "ann",
+    "Patient?identifier=|local-1": "ann",
+    "Patient?gender=female": "ann cat",
+    "Patient?active=true": "ann",
+    "Patient?deceased=true": "bob",
+    "Patient?deceased=false": "ann cat",
+    "Patient?phone=01935 000001": "ann",
+    "Patient?telecom=email|zoe@example.org": "ann",
+    "Patient?_tag=urn:t|demo": "ann",
+    "Patient?_security=HTEST": "ann",
+    "Patient?_security:not=HTEST": "bob cat",
+    "Encounter?class=urn:c|IMP": "e1",
+    # references
+    "Observation?subject=Patient/ann": "o1 o2",
+    "Observation?subject=ann": "o1 o2",
+    "Observation?subject=g": "o5",
+    "Observation?subject:Patient=ann": "o1 o2",
+    "Observation?patient=ann": "o1 o2",
+    "Observation?patient=Patient/ann,Patient/bob": "o1 o2 o3 o4",
+    "Observation?patient=Group/g": "",
+    "Observation?patient=https://hub.example/fhir/Patient/ann": "o1 o2",
+    "Observation?subject=https://elsewhere.example/Patient/ann": "o6",
+    "Observation?subject:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018": "o7",
+    "Observation?subject:identifier=9990000018": "o7",
+    "Observation?subject:missing=true": "",
+    "Observation?patient:missing=true": "o5 o6 o7",
+    "Observation?device=d": "o6",
+    "CarePlan?instantiates-canonical=http://example.org/pd": "p1",
+    "CarePlan?instantiates-canonical=http://example.org/pd|2": "p1",
+    "CarePlan?instantiates-canonical=http://example.org/pd|3": "",
+    # strings
+    "Patient?family=smith": "bob cat",
+    "Patient?family=SMITH": "bob cat",
+    "Patient?family:exact=Smith": "bob",
+    "Patient?family:exact=smith": "",
+    "Patient?family:contains=MITHS": "cat",
+    "Patient?given=zoe": "ann",
+    "Patient?given=Zoë": "ann",
+    "Patient?given=ann": "cat",
+    "Patient?name=neill": "ann",
+    "Patient?name=o'n": "ann",
+    "Patient?name=o'neill,robert": "ann bob",
+    r"Patient?given=cathy\, ann": "cat",
+    "Patient?address-postalcode=BA20": "ann",
+    "Patient?address=high": "ann",
+    "Patient?phonetic=smith": "bob cat",
+    "Patient?address:missing=true": "bob cat",
+    "Organization?name=south": "hub",
+    "Observation?value-string:missing=true": "o1 o2 o3 o4 o5 o6 o7",
+    # dates
+    "Patient?birthdate=1950": "ann bob cat",
+    "Patient?birthdate=1950-03": "ann bob",
+    "Patient?birthdate=1950-03-07": "ann",
+    "Patient?birthdate=ne1950-03-07": "bob cat",
+    "Patient?birthdate=lt1950-03": "cat",
+    "Patient?birthdate=sa1950-02": "ann bob",
+    "Patient?birthdate=eb1950-03-08": "ann",
+    "Patient?death-date:missing=false": "bob",
+    "Patient?birthdate=ap1953": "ann bob cat",
+    "Observation?date=2026-11-21": "o2",
+    "Observation?date=2026-11-22": "o3",
+    "Observation?date=ge2026-11-21": "o2 o3 o5",
+    "Observation?date=gt2026-11-21": "o3 o5",
+    "Observation?date=le2026-11-20": "o1 o4 o5",
+    "Observation?date=lt2026-11-20": "o4 o5",
+    "Observation?date=2026-11-20,2026-11-21": "o1 o2",
+    "Observation?date=ge2026-11-20&date=lt2026-11-21": "o1 o5",
+    "Observation?date=2026-11-20T08:00:00Z": "o1",
+    "Observation?date=2026-11-20T09:00+01:00": "o1",
+    "Encounter?date=2026-01-05": "",
+    "Encounter?date=ge2026-01-05": "e1",
+    "Encounter?date=2026-01": "e1",
+    # uris and meta
+    r"ValueSet?url=http://example.org/vs|a\,b": "v1",
+    "ValueSet?url=http://example.org/vs": "",
+    "Patient?_id=ann,cat": "ann cat",
+    "Patient?_id:not=ann": "bob cat",
+    "Patient?_lastUpdated=2026-11-21": "ann bob cat",
+    "Patient?_lastUpdated=ge2026-11-21T09:00:00Z": "ann bob cat",
+    "Patient?_lastUpdated=gt2026-11-21T09:00:00Z": "",
+    "Patient?_lastUpdated=lt2026-11-21T09:00:00Z": "",
+    # chains
+    "Observation?subject:Patient.name=neill": "o1 o2",
+    "Observation?subject.name=smith": "o3 o4",
+    "Observation?patient.identifier=9990000018": "o1 o2",
+    "Observation?patient.organization.name=south": "o1 o2",
+    "Patient?general-practitioner:Organization.partof.name=south": "ann",
+    "Patient?general-practitioner.name=who": "ann",
+    "Condition?encounter.class=IMP": "c1",
+    "Condition?encounter:Encounter.patient.gender=male": "",
+    "Observation?has-member.status=amended": "o4",
+    "Patient?_has:Observation:patient:code=85354-9": "bob",
+    "Patient?_has:Observation:subject:status=final": "ann bob",
+    "Patient?_has:Condition:patient:encounter.class=IMP": "ann",
+    "Organization?_has:Patient:general-practitioner:family=o'n": "gp",
+    "Practitioner?_has:Patient:general-practitioner:_has:Observation:patient:code=8867-4": "doc",
+    "Encounter?_has:Condition:encounter:code=13645005": "e1",
+    # order
+    "Patient?_sort=birthdate": "cat bob ann",
+    "Patient?_sort=-birthdate": "ann bob cat",
+    "Patient?_sort=death-date": "bob ann cat",
+    "Patient?_sort=-death-date,-_id": "bob cat ann",
+    "Patient?_sort=-_id": "cat bob ann",
+    "Patient?_sort=_lastUpdated": "ann bob cat",
+    "Patient?_sort=-_lastUpdated": "cat bob ann",
+    "Observation?_sort=-date": "o3 o2 o1 o5 o4 o7 o6",
+}
+
+
+@pytest.mark.parametrize("path", CASES)
+async def test_finds(loaded: Database, path: str) -> None:
+    assert await ids(loaded, path) == CASES[path]
+
+
+REFUSED = {
+    "Observation?nmae=x": "no search parameter of Observation; there are .*code.*subject",
+    "Observation?value-quantity=5": "quantity parameter",
+    "Observation?code-value-quantity=5": "composite parameter",
+    "Observation?code:in=http://x": "'in' is no modifier of 'code', a token; there are :missing, :not",
+    "Observation?code=": "has no value",
+    "Observation?code=a,,b": "empty value",
+    "Observation?date=yesterday": "no date",
+    "Observation?date=2026-13": "no date",
+    "Observation?date=xx2026": "no date",
+    "Observation?patient=a b": "neither an id nor a reference",
+    "Observation?subject:Encounter=1": "never to Encounter",
+    "Observation?subject:Foo=1": "no modifier of 'subject'",
+    "Observation?subject:Patient.nmae=x": "'nmae' is no search parameter of Patient",
+    "Observation?code.name=x": "only references can be chained",
+    "Patient?_has:Observation:code:x=1": "does not refer to Patient",
+    "Patient?_has:Observation=1": "must be written _has",
+    "Patient?_sort=family": "cannot be sorted by 'family'",
+    "Patient?_count=many": "whole number",
+    "Patient?_count=-1": "whole number",
+    "Patient?_total=maybe": "_total is one of",
+    "Patient?_include=Patient:name": "not a reference",
+    "Patient?_include=Nothing:name": "must be written",
+    "Patient?_include:sometimes=Patient:organization": "no modifier of _include",
+    "Patient?_count:exact=1": "takes no modifier",
+    "Patient?_id=a/b": "no id",
+    "Patient?family:missing=perhaps": "true or false",
+    "Patient?family=a\x00": "NUL",
+    "Organization?partof.partof.partof.partof.partof.name=x": "more than 4 references",
+    "Observation?focus.code=1": "'focus' may refer to anything: name the type",
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+async def test_refuses_rather_than_ignores(loaded: Database, path: str) -> None:
+    with pytest.raises(Refusal, match=REFUSED[path]) as refusal:
+        await page(loaded, path)
+    assert refusal.value.status == 400
+    assert refusal.value.issues[0].expression
+
+
+class TestVisibility:
+    @pytest.mark.parametrize(
+        ("path", "found"),
+        [
+            ("Patient", "bob"),
+            ("Observation?code=8867-4", "o3 o5 o6"),
+            ("Observation?subject:Patient.name=neill", ""),
+            ("Patient?_has:Observation:patient:code=8867-4", "bob"),
+            ("Organization?_has:Patient:organization:gender=female", ""),
+            ("Organization?_has:Patient:organization:_id:missing=false", ""),
+        ],
+    )
+    async def test_limits_rows_chains_and_reverse_chains(self, loaded: Database, path: str, found: str) -> None:
+        assert await ids(loaded, path, only("bob")) == found
+
+    async def test_limits_includes(self, loaded: Database) -> None:
+        asked = "Organization?_revinclude=Patient:organization&_revinclude:iterate=Observation:patient"
+        assert await included(loaded, asked) == ["Observation/o1", "Observation/o2", "Patient/ann"]
+        assert await included(loaded, asked, only("bob")) == []
+        assert await included(loaded, asked, only("ann", "Observation")) == ["Patient/ann"]
+        found = await included(loaded, "Observation?_id=o4&_include=Observation:has-member", only("bob"))
+        assert found == ["Observation/o3"]
+
+    async def test_limits_counts(self, loaded: Database) -> None:
+        assert (await page(loaded, "Patient?_summary=count", only("bob"))).total == 1
+        assert (await page(loaded, "Patient?_count=1&_total=accurate", only("bob"))).total == 1
+
+    async def test_an_invisible_type_is_forbidden_and_matches_nothing_in_a_chain(self, loaded: Database) -> None:
+        hidden = only("ann", "Patient")
+        with pytest.raises(Refusal) as refusal:
+            await page(loaded, "Patient", hidden)
+        assert refusal.value.status == 403
+        assert await ids(loaded, "Observation?subject:Patient.name=neill", hidden) == ""
+        assert await ids(loaded, "Organization?_has:Patient:organization:gender=female", hidden) == ""
+        assert await included(loaded, "Observation?_include=Observation:subject", hidden) == []
+
+    async def test_a_broken_chain_is_refused_even_where_nothing_is_visible(self, loaded: Database) -> None:
+        with pytest.raises(Refusal):
+            await page(loaded, "Observation?subject:Patient.nmae=x", only("ann", "Patient"))
+
+    async def test_unserved_types_are_unknown(self, loaded: Database) -> None:
+        with pytest.raises(Refusal) as refusal:
+            await page(loaded, "Robot")
+        assert refusal.value.status == 404
+
+
+class TestCompartment:
+    async def test_holds_what_is_about_the_patient(self, loaded: Database) -> None:
+        assert await ids(loaded, "Observation", patient="ann") == "o1 o2"
+        assert await ids(loaded, "Observation?status=amended", patient="bob") == "o3"
+        assert await ids(loaded, "Observation", only("bob"), patient="ann") == ""
+
+    async def test_refuses_types_outside_it(self, loaded: Database) -> None:
+        with pytest.raises(Refusal) as refusal:
+            await page(loaded, "Organization", patient="ann")
+        assert refusal.value.status == 404
+
+    async def test_pages_stay_inside(self, loaded: Database) -> None:
+        first = await page(loaded, "Observation?_count=1", patient="ann")
+        link = dict(first.links)["next"]
+        assert link.startswith(f"{BASE}/Patient/ann/Observation?_cursor=")
+        second = await page(loaded, "Observation?" + link.split("?")[1], patient="ann")
+        assert [entry.id for entry in second.entries] == ["o2"]
+        with pytest.raises(Refusal, match="_cursor"):
+            await page(loaded, "Observation?" + link.split("?")[1])
+
+
+class TestIncludes:
+    @pytest.mark.parametrize(
+        ("path", "found"),
+        [
+            ("Observation?_id=o1&_include=Observation:subject", ["Patient/ann"]),
+            ("Observation?_id=o1,o5&_include=Observation:patient", ["Patient/ann"]),
+            ("Observation?_id=o2&_include=Observation:subject:Group", []),
+            ("Observation?_id=o2&_include=*", ["Patient/ann", "Practitioner/doc"]),
+            ("Observation?_id=o2&_include=Observation:*", ["Patient/ann", "Practitioner/doc"]),
+            (
+                "Observation?_id=o1&_include=Observation:subject&_include:iterate=Patient:organization",
+                ["Organization/hub", "Patient/ann"],
+            ),
+            (
+                "Observation?_id=o1&_include=Observation:subject&_include:iterate=Patient:general-practitioner"
+                "&_include:iterate=Organization:partof",
+                ["Organization/gp", "Organization/hub", "Patient/ann", "Practitioner/doc"],
+            ),
+            ("Patient?_id=bob&_revinclude=Observation:patient", ["Observation/o3", "Observation/o4"]),
+            (
+                "Patient?_id=ann&_revinclude=Condition:subject&_revinclude=Encounter:patient",
+                ["Condition/c1", "Encounter/e1"],
+            ),
+            ("Observation?_id=o4,o3&_include=Observation:has-member", []),
+        ],
+    )
+    async def test_follow_references(self, loaded: Database, path: str, found: list[str]) -> None:
+        assert await included(loaded, path) == found
+
+    async def test_stand_beside_the_matches_and_do_not_count(self, loaded: Database) -> None:
+        bundle = (await page(loaded, "Observation?_id=o1&_include=Observation:subject")).as_json()
+        assert bundle["total"] == 1
+        assert [entry["search"]["mode"] for entry in bundle["entry"]] == ["match", "include"]
+        assert bundle["entry"][1]["fullUrl"] == f"{BASE}/Patient/ann"
+
+
+class TestPages:
+    async def walk(self, database: Database, path: str, visible: store.Visible = everything) -> list[str]:
+        found: list[str] = []
+        while path:
+            one = await page(database, path, visible)
+            assert one.entries
+            found += [entry.id for entry in one.entries]
+            link = dict(one.links).get("next", "")
+            assert not link or link.startswith(f"{BASE}/")
+            path = link.removeprefix(f"{BASE}/")
+        return found
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            "",
+            "_id",
+            "-_id",
+            "date",
+            "-date",
+            "-_lastUpdated",
+            "_lastUpdated,-date",
+            "value-date,-date",
+            "-value-date,_id",
+        ],
+    )
+    async def test_show_everything_once_in_order(self, loaded: Database, order: str) -> None:
+        whole = await ids(loaded, f"Observation?_sort={order}" if order else "Observation")
+        for size in (1, 2, 3):
+            sorted_ = f"&_sort={order}" if order else ""
+            assert await self.walk(loaded, f"Observation?_count={size}{sorted_}") == whole.split()
+
+    async def test_lose_and_repeat_nothing_while_others_write(self, fresh_database: Any) -> None:
+        database = await fresh_database()
+        kept = [f"k{n:03}" for n in range(60)]
+
+        async def write(names: Sequence[str], method: Any = "update", value: str = "final") -> None:
+            async with database.transaction() as tx:
+                changes = [
+                    Change(
+                        method,
+                        "Observation",
+                        id_,
+                        None if method == "delete" else observation(id_, "Patient/x", "1", None, status=value),
+                    )
+                    for id_ in names
+                ]
+                await store.write(tx.pg, changes, "Device/d", NOW)
+
+        await write([*kept, *(f"k{n:03}-gone" for n in range(60))])
+        path, seen = "Observation?_count=7&code=1", []
+        for round_ in range(100):
+            one = await page(database, path)
+            seen += [entry.id for entry in one.entries]
+            await write([f"k{round_:03}-gone"], "delete")
+            await write([f"k{round_:03}-new", kept[round_ % 60]], value=f"amended-{round_}")
+            link = dict(one.links).get("next")
+            if link is None:
+                break
+            path = link.removeprefix(f"{BASE}/")
+        assert len(seen) == len(set(seen))
+        assert [id_ for id_ in seen if id_ in kept] == kept
+
+    async def test_cursors_carry_the_search_and_stand_alone(self, loaded: Database) -> None:
+        first = await page(loaded, "Observation?code=8867-4&_count=2")
+        link = dict(first.links)["next"]
+        assert "8867-4" not in link
+        cursor = link.split("?")[1]
+        assert await ids(loaded, f"Observation?{cursor}") == "o3 o5"
+        for wrong in (
+            f"{cursor}&code=1",
+            cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB"),
+            "_cursor=",
+            "_cursor=é",
+            f"{cursor}&{cursor}",
+        ):
+            with pytest.raises(Refusal) as refusal:
+                await page(loaded, f"Observation?{wrong}")
+            assert refusal.value.status == 400
+        with pytest.raises(Refusal):
+            await page(loaded, f"Patient?{cursor}")
+
+    async def test_sizes_and_totals(self, loaded: Database) -> None:
+        assert (await page(loaded, "Observation")).total == 7
+        assert (await page(loaded, "Observation?_count=2")).total is None
+        assert (await page(loaded, "Observation?_count=2&_total=accurate")).total == 7
+        assert (await page(loaded, "Observation?_count=2&_total=estimate")).total is not None
+        empty = await page(loaded, "Observation?_count=0&code=8867-4")
+        assert (empty.total, empty.entries) == (5, [])
+        assert (await page(loaded, "Observation?_summary=count")).total == 7
+        assert len((await page(loaded, "Observation?_count=1000", most=3)).entries) == 3
+
+
+class TestReply:
+    async def test_is_spliced_from_stored_bodies(self, loaded: Database) -> None:
+        found = await page(loaded, "Patient?_id=ann")
+        bundle = found.as_json()
+        async with loaded.transaction() as tx:
+            stored = await store.read(tx.pg, "Patient", "ann", everything)
+        assert bundle["resourceType"] == "Bundle" and bundle["type"] == "searchset"
+        assert bundle["entry"][0]["resource"] == stored.resource
+        assert bundle["link"] == [{"relation": "self", "url": f"{BASE}/Patient?_id=ann"}]
+
+    async def test_without_matches_has_no_entries(self, loaded: Database) -> None:
+        bundle = (await page(loaded, "Patient?_id=nobody")).as_json()
+        assert bundle["total"] == 0 and "entry" not in bundle
+
+    async def test_elements_are_marked_as_a_subset(self, loaded: Database) -> None:
+        bundle = (await page(loaded, "Patient?_id=ann&_elements=gender,birthDate")).as_json()
+        resource = bundle["entry"][0]["resource"]
+        assert set(resource) == {"resourceType", "id", "meta", "gender", "birthDate"}
+        assert resource["meta"]["tag"][-1]["code"] == "SUBSETTED"
+
+
+class TestMatches:
+    async def test_give_what_is_stored(self, loaded: Database) -> None:
+        async with loaded.transaction() as tx:
+            found = await search.matches(tx.pg, "Observation", [("code", "8867-4")], everything, 2)
+            none = await search.matches(tx.pg, "Observation", [("code", "8867-4")], only("nobody", "Patient"), 2)
+        assert [stored.id for stored in found] == ["o1", "o2"]
+        assert found[0].resource is not None and found[0].resource["id"] == "o1"
+        assert [stored.id for stored in none] == ["o5", "o6"]
+
+
+class TestHistory:
+    async def test_pages_newest_first(self, tx: Tx) -> None:
+        for value in ("a", "b", "c"):
+            change = Change("update", "Basic", "h", {"resourceType": "Basic", "code": {"text": value}})
+            await store.write(tx.pg, [change], "Practitioner/doc", NOW)
+        await store.write(tx.pg, [Change("delete", "Basic", "h", None)], "Practitioner/doc", NOW)
+        first = await search.history(tx.pg, [("_count", "3")], everything, BASE, SECRET, 100, "Basic", "h")
+        bundle = first.as_json()
+        assert bundle["type"] == "history"
+        assert [entry["request"]["method"] for entry in bundle["entry"]] == ["DELETE", "PUT", "PUT"]
+        assert [entry["response"]["etag"] for entry in bundle["entry"]] == ['W/"4"', 'W/"3"', 'W/"2"']
+        assert "resource" not in bundle["entry"][0]
+        link = dict(first.links)["next"]
+        assert link.startswith(f"{BASE}/Basic/h/_history?_cursor=")
+        query = [("_cursor", link.split("_cursor=")[1])]
+        second = await search.history(tx.pg, query, everything, BASE, SECRET, 100, "Basic", "h")
+        assert [entry["response"]["status"] for entry in second.as_json()["entry"]] == ["201"]
+        with pytest.raises(Refusal):
+            await search.history(tx.pg, query, everything, BASE, SECRET, 100, "Basic")
+
+    async def test_refuses_what_it_does_not_know(self, tx: Tx) -> None:
+        for query in ([("_since", "soon")], [("code", "x")], [("_count", "x")]):
+            with pytest.raises(Refusal) as refusal:
+                await search.history(tx.pg, query, everything, BASE, SECRET, 100, "Basic")
+            assert refusal.value.status == 400
+        with pytest.raises(Refusal) as refusal:
+            await search.history(tx.pg, [], everything, BASE, SECRET, 100, "Basic", "nothing")
+        assert refusal.value.status == 404
+
+
+async def test_every_parameter_of_every_type_makes_valid_sql(tx: Tx) -> None:
+    values = {"token": "a|b", "reference": "x", "string": "a", "date": "2026", "uri": "urn:x"}
+    for type_, spec in SPECS.items():
+        query = [(code, values[param.type]) for code, param in spec.params.items() if code not in ("_id",)]
+        missing = [(f"{code}:missing", "true") for code in spec.params if not code.startswith("_")]
+        assert await search.matches(tx.pg, type_, [*query, *missing], everything, 1) == []

@@ -17,6 +17,8 @@ from hub.db import Database, Tx
 # A test database is thrown away, so it need not survive a power cut. Fault tests start servers of their own.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 
+GIVEN = "CAREHUB_TEST_DATABASE_URL"
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -34,7 +36,7 @@ Fresh = Callable[[], Awaitable[Database]]
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """A PostgreSQL of this run alone, or the one CAREHUB_TEST_DATABASE_URL names (its user may create databases)."""
-    given = os.environ.get("CAREHUB_TEST_DATABASE_URL")
+    given = os.environ.get(GIVEN)
     if given:
         yield given
         return
@@ -52,7 +54,7 @@ def template(server_url: str) -> Iterator[str]:
     _administer(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     migrations.upgrade(_at(server_url, name))
     yield name
-    _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    _drop(server_url, name)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,7 @@ def fresh_url(server_url: str, template: str) -> Iterator[Callable[[], str]]:
 
     yield make
     for name in names:
-        _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        _drop(server_url, name)
 
 
 @pytest.fixture
@@ -123,6 +125,12 @@ def shared_data() -> Path:
 def _administer(url: str, statement: sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
+
+
+def _drop(url: str, name: str) -> None:
+    """Leave a server that was given to us as it was; our own goes away with all it holds."""
+    if os.environ.get(GIVEN):
+        _administer(url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _at(url: str, name: str) -> str:

@@ -49,7 +49,7 @@ class TestCommands:
         found: object = get_command(app)
         for name in command.split():
             found = found.commands[name]  # type: ignore[attr-defined]
-        assert len(found.help or "") > 20  # type: ignore[attr-defined]
+        assert len(found.help or "") > 15  # type: ignore[attr-defined]
         assert all(getattr(parameter, "help", "") for parameter in found.params)  # type: ignore[attr-defined]
 
 

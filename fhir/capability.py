@@ -1,0 +1,108 @@
+"""The CapabilityStatement: made from the registry, so that it names what is answered and nothing else."""
+
+from collections import defaultdict
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from fhir.criteria import MODIFIERS
+from fhir.registry import SPECS, ResourceSpec
+from fhir.types import LEFT_OUT
+
+JSON = dict[str, Any]
+
+# When what is said here last changed.
+DATE = "2026-11-21"
+_INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type")
+INGEST = "https://carehub.example/fhir/OperationDefinition/ingest"
+
+_DOCUMENTATION = (
+    "JSON only. Every reply is limited to the people in whose care the caller is. An unknown or unsupported search "
+    "parameter is refused with the list of those that are known. Searches: _count, _sort (_id, _lastUpdated and "
+    "dates), _include and _revinclude (:iterate), chains and _has, _total, _summary, _elements; pages are followed by "
+    "their next link. Conditional references and If-None-Exist must match one resource. Required bindings, reference "
+    "targets and the rules of the hub (approval before a plan, one active plan) are checked on every write. Not "
+    "supported: XML, PATCH, conditional update and delete, and search parameters of the kinds quantity, number, "
+    "composite and special."
+)
+_SECURITY = (
+    "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "
+    "This statement can be read without."
+)
+
+
+def statement(base_url: str) -> JSON:
+    """The CapabilityStatement of the service at *base_url* (ends in `/fhir`)."""
+    left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
+    return {
+        "resourceType": "CapabilityStatement",
+        "id": "care-hub",
+        "url": f"{base_url}/metadata",
+        "name": "CareHub",
+        "title": "Care Hub FHIR R4 interface",
+        "status": "active",
+        "date": DATE,
+        "kind": "instance",
+        "software": {"name": "Care Hub", "version": version("care-hub")},
+        "implementation": {"description": "Care Hub", "url": base_url},
+        "fhirVersion": "4.0.1",
+        "format": ["json", "application/fhir+json"],
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": f"{_DOCUMENTATION} Types of R4 and R4B that are not served: {left_out}.",
+                "security": {"cors": False, "description": _SECURITY},
+                "resource": [_resource(spec) for spec in SPECS.values()],
+                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
+                "operation": [
+                    {
+                        "name": "ingest",
+                        "definition": INGEST,
+                        "documentation": "POST [base]/$ingest: NDJSON of Observations, one receipt a line.",
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _resource(spec: ResourceSpec) -> JSON:
+    params = [
+        {"name": code, "type": param.type} | _documented(spec, code, param.type)
+        for code, param in sorted(spec.params.items())
+    ]
+    includes = [f"{spec.type}:{code}" for code, param in sorted(spec.params.items()) if param.type == "reference"]
+    resource: JSON = {
+        "type": spec.type,
+        "interaction": [{"code": code} for code in _INTERACTIONS],
+        "versioning": "versioned",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "searchParam": params,
+    }
+    if includes:
+        resource["searchInclude"] = includes
+    if reverse := _reverse_includes().get(spec.type):
+        resource["searchRevInclude"] = reverse
+    return resource
+
+
+def _documented(spec: ResourceSpec, code: str, kind: str) -> JSON:
+    modifiers = ", ".join(f":{modifier}" for modifier in MODIFIERS[kind])
+    return {"documentation": f"modifiers {modifiers}"}
+
+
+@cache
+def _reverse_includes() -> dict[str, list[str]]:
+    """For each type, the parameters by which others refer to it. One that may refer to any type is named for none."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for spec in SPECS.values():
+        for code, param in spec.params.items():
+            if param.type == "reference":
+                for target in param.targets:
+                    found[target].append(f"{spec.type}:{code}")
+    return {type_: sorted(names) for type_, names in found.items()}

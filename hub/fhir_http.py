@@ -1,0 +1,116 @@
+"""FHIR over HTTP: which bodies are read, which answers may be given, and how a refusal is said."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fhir.outcome import Issue, Refusal, operation_outcome, refuse
+from fhir.wire import encode
+
+FHIR_JSON = "application/fhir+json"
+JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json"})
+FORM = "application/x-www-form-urlencoded"
+
+# Parameters that shape an answer instead of choosing it.
+SHAPING = frozenset({"_format", "_pretty"})
+
+
+def parameters(request: Request) -> list[tuple[str, str]]:
+    """The query, in its order. Refusal 400 when it is not UTF-8 or holds NUL, which PostgreSQL cannot compare."""
+    return decoded(request.scope["query_string"])
+
+
+def decoded(query: bytes) -> list[tuple[str, str]]:
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500)
+    except ValueError:
+        raise refuse(400, "value", "the parameters are not URL-encoded UTF-8, or more than 500") from None
+    if any("\x00" in name or "\x00" in value for name, value in pairs):
+        raise refuse(400, "value", "a parameter holds the NUL character")
+    return pairs
+
+
+def shape(pairs: list[tuple[str, str]], accept: str | None) -> tuple[list[tuple[str, str]], bool]:
+    """The parameters that choose, and whether the answer is to be indented. Refusal 406 when JSON is not wanted."""
+    wanted = next((value for name, value in pairs if name == "_format"), None)
+    if wanted is not None:
+        if wanted.replace(" ", "+").partition(";")[0] not in JSON_TYPES | {"json"}:
+            raise refuse(406, "not-supported", f"_format {wanted[:64]!r} is not spoken here; {FHIR_JSON} is")
+    elif accept is not None and not _speaks_json(accept):
+        raise refuse(
+            406, "not-supported", f"Accept {accept[:200]!r} leaves nothing to answer with; {FHIR_JSON} is spoken"
+        )
+    pretty = any(name == "_pretty" and value == "true" for name, value in pairs)
+    return [(name, value) for name, value in pairs if name not in SHAPING], pretty
+
+
+def _speaks_json(accept: str) -> bool:
+    for part in accept.split(","):
+        media, *options = (piece.strip().lower() for piece in part.split(";"))
+        refused = any(option.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options)
+        other = any(option.startswith("fhirversion=") and not option.endswith("4.0") for option in options)
+        if media in JSON_TYPES | {"*/*", "application/*"} and not refused and not other:
+            return True
+    return False
+
+
+def check_media(content_type: str | None) -> None:
+    """Refusal 415 for a body that is not said to be JSON in UTF-8."""
+    media, *options = (piece.strip().lower() for piece in (content_type or FHIR_JSON).split(";"))
+    if media not in JSON_TYPES:
+        raise refuse(415, "not-supported", f"Content-Type {media[:100]!r} is not read here; send {FHIR_JSON}")
+    for option in options:
+        name, _, value = option.partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
+            raise refuse(415, "not-supported", f"JSON is sent in UTF-8, not {value[:40]}")
+        if name == "fhirversion" and value.strip('"') != "4.0":
+            raise refuse(415, "not-supported", f"FHIR R4 (4.0) is spoken here, not {value[:40]}")
+
+
+def preference(prefer: str | None) -> str | None:
+    """`minimal`, `representation` or `OperationOutcome` of a Prefer header; None when it says nothing of these."""
+    for part in (prefer or "").replace(";", ",").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "return" and value in ("minimal", "representation", "OperationOutcome"):
+            return value
+    return None
+
+
+def http_date(text: str | None) -> datetime | None:
+    """The instant of an HTTP date; None when there is none, or none that can be read (RFC 9110: then it is ignored)."""
+    try:
+        at = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+
+
+def last_modified(at: datetime) -> str:
+    return format_datetime(at.astimezone(UTC), usegmt=True)
+
+
+def answer(
+    status: int, content: Any = None, headers: Mapping[str, str] | None = None, pretty: bool = False
+) -> Response:
+    """*content* is JSON text as stored, a value to encode, or None for no body."""
+    if content is None:
+        return Response(status_code=status, headers=dict(headers or {}))
+    raw = content.encode() if isinstance(content, str) else encode(content)
+    if pretty:
+        raw = msgspec.json.format(raw, indent=2)
+    return Response(raw, status, dict(headers or {}), media_type=f"{FHIR_JSON}; charset=utf-8")
+
+
+def refused(refusal: Refusal) -> Response:
+    return answer(refusal.status, operation_outcome(refusal.issues), refusal.headers)
+
+
+def said(diagnostics: str) -> dict[str, Any]:
+    """An OperationOutcome that says what was done."""
+    return operation_outcome([Issue("informational", diagnostics, severity="information")])

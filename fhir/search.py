@@ -85,6 +85,7 @@ class Found:
     type: str
     id: str
     body: str
+    patient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ async def search(
     total = await _total(pg, type_, condition, request, len(rows), more)
     if more:
         links.append(("next", _next(base_url, scope, Cursor(scope, request.query, found[-1].order), secret)))
-    entries = [Found("match", type_, row.stored.id, row.stored.body or "") for row in found]
+    entries = [Found("match", type_, row.stored.id, row.stored.body or "", row.stored.patient_id) for row in found]
     if request.includes and found:
         entries += await _included(pg, type_, found, request.includes, visible)
     if request.summary != "false" or request.elements:
@@ -295,16 +296,16 @@ async def _included(
             break
         text = " UNION ALL ".join(part.text for part in parts)
         result = await pg.execute(
-            f"SELECT f.type, f.id, f.keys, v.body FROM ({text}) f"
+            f"SELECT f.type, f.id, f.keys, v.body, v.patient_id FROM ({text}) f"
             " JOIN resource_version v ON v.type = f.type AND v.id = f.id AND v.version = f.version LIMIT %s",
             (*(value for part in parts for value in part.params), MOST_INCLUDED + len(seen) + 1),
         )
         level = {}
-        async for kind, id_, keys, body in result:
+        async for kind, id_, keys, body, patient_id in result:
             if (kind, id_) not in seen:
                 seen.add((kind, id_))
                 level.setdefault(kind, {})[id_] = keys
-                entries.append(Found("include", kind, id_, body))
+                entries.append(Found("include", kind, id_, body, patient_id))
         if len(entries) > MOST_INCLUDED:
             said = f"the page would include more than {MOST_INCLUDED} resources: ask for a smaller _count"
             raise refuse(400, "too-costly", said, f"{type_}?_include")

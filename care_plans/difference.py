@@ -12,6 +12,7 @@ from care_plans.parts import (
     GOAL_WORDS,
     STATUS_WORDS,
     TEXTS,
+    UNTOLD,
     activity_text,
     as_text,
     label,
@@ -38,7 +39,7 @@ def difference(before: Plan | None, after: Plan) -> list[PlanChange]:
     changes = [
         change
         for name in dict.fromkeys([*new, *old])
-        if old.get(name) != new.get(name)
+        if name not in UNTOLD and old.get(name) != new.get(name)
         for change in _changes(name, old.get(name), new.get(name))
     ]
     return sorted(changes, key=_reading_order)

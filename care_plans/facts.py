@@ -1,7 +1,7 @@
 """What the rules must know of a person: approvals, active plan, team, and whose the plan's references are.
 
     facts = await load_facts(pg, patient_ids, now, referenced=references(resources), can_import=...)
-    facts = overlay(facts, [(before, after), ...], now)
+    facts = overlay(facts, [(before, after), ...], now, can_import=...)
 
 `overlay` lays a batch over what is stored, so that a Consent and the CarePlan that needs it may arrive in one bundle,
 and an active plan may be completed in the bundle that brings its successor. `gather` does both.
@@ -92,7 +92,7 @@ async def gather(
     people = {id for pair in pairs if any(map(decides, pair)) for resource in pair if (id := person(resource))}
     referenced = references(after for _, after in pairs)
     facts = await load_facts(pg, people, now, referenced=referenced, can_import=can_import)
-    return overlay(facts, pairs, now)
+    return overlay(facts, pairs, now, can_import=can_import)
 
 
 async def load_facts(
@@ -103,12 +103,20 @@ async def load_facts(
     referenced: Collection[str] = (),
     can_import: bool = False,
 ) -> dict[str, Facts]:
-    """Facts of many people in two statements (a third when *referenced*), for a write in the same transaction.
+    """Facts of many people in three statements (a fourth when *referenced*), for a write in the same transaction.
 
     The rows of their decisions are locked first. Whoever makes a plan and whoever withdraws the approval for it
-    therefore take turns, and so do two who make a plan at once: the second sees what the first did.
+    therefore take turns, and so do two who make a plan at once: the second sees what the first did. Before them come
+    the active plans, in the order of a plan's own writer (plan, then decision), so that nobody waits in a circle.
     """
     people = sorted(set(patient_ids))
+    if not people:
+        return {}
+    await pg.execute(
+        "SELECT FROM r_careplan WHERE id IN (SELECT id FROM plan WHERE patient_id = ANY(%s) AND status = 'active')"
+        " ORDER BY id FOR UPDATE",
+        [people],
+    )
     cursor = await pg.execute(
         "SELECT id, patient_id, given, denied, given_by, given_at, how, valid_from, valid_until FROM approval"
         " WHERE patient_id = ANY(%s) AND (given OR denied) ORDER BY id FOR UPDATE",
@@ -167,20 +175,20 @@ async def _owners(
     return owners, frozenset(own_words)
 
 
-def overlay(facts: Mapping[str, Facts], pairs: Iterable[Pair], now: datetime) -> dict[str, Facts]:
+def overlay(
+    facts: Mapping[str, Facts], pairs: Iterable[Pair], now: datetime, *, can_import: bool = False
+) -> dict[str, Facts]:
     """*facts* as they will be when all *pairs* are written. People whom *facts* lack are added with what the batch
-    says of them."""
+    says of them, and with *can_import*."""
     pairs = list(pairs)
     approvals = {id: {a.id: a for a in one.approvals} for id, one in facts.items()}
     plans = {id: set(one.active_plans) for id, one in facts.items()}
     teams = {id: one.care_team_id for id, one in facts.items()}
     owners: dict[str, str | None] = {}
     own_words: set[str] = set()
-    can_import = False
     for one in facts.values():
         owners.update(one.owners)
         own_words.update(one.own_words)
-        can_import = can_import or one.can_import
     for before, after in pairs:
         resource = after or before
         if resource is None:

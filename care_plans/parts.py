@@ -1,10 +1,11 @@
 """A plan taken apart into named parts that change on their own, and put together again.
 
 Names: a field of the CarePlan (`title`, `status`, `period`), a local extension (`what-matters`, `if-worse`,
-`next-review`, `agreed`, `stopped`), `extension/<url>` for any other, `goal/<id>` and `activity/<key>`. Nothing is left
-out but ids and meta, so that what is compared and merged by parts is the whole plan.
+`next-review`, `agreed`, `stopped`, `last-edited`), `extension/<url>` for any other, `goal/<id>` and `activity/<key>`.
+Nothing is left out but ids and meta, so that what is compared and merged by parts is the whole plan.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -33,8 +34,11 @@ LABELS: Mapping[str, str] = {
     "description": "Description",
 }
 
-EXTENSIONS = frozenset({"what-matters", "if-worse", "next-review", "agreed", "stopped"})
+EXTENSIONS = frozenset({"what-matters", "if-worse", "next-review", "agreed", "stopped", "last-edited"})
 """Our own extensions that are parts of the plan in their own right."""
+
+UNTOLD = frozenset({"last-edited", "text"})
+"""Parts that only follow the others: when it was edited, and the narrative that is made from the rest."""
 
 TEXTS = frozenset({"title", "what-matters", "if-worse"})
 """Parts of free text, besides goals and actions: two versions of one can be kept side by side."""
@@ -137,7 +141,9 @@ def label(name: str) -> str:
         return "Goal"
     if name.startswith("activity/"):
         return "Action"
-    return LABELS.get(name, name)
+    if is_extension(name):
+        return LABELS.get(name, "Other details")
+    return LABELS.get(name) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower().capitalize()
 
 
 def as_text(name: str, value: Any) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from care_plans.plan import Activity, Goal, Plan
+from care_plans.shapes import LONDON
 from care_plans.team import Face, Member, faces
 
 STATUSES = {
@@ -109,7 +110,7 @@ def patient_plan(
     *hub_hours* in words, such as "Monday to Friday, 9am to 5pm"; *readings_watched* only when somebody looks at
     readings day and night. *updated* is when this version was written, so that an old plan says its age.
     """
-    today = now.date()
+    today = now.astimezone(LONDON).date()
     patient = f"Patient/{plan.patient_id}"
     lines = [_goal(goal) for goal in plan.goals if goal.open and goal.text]
     past = [_goal(goal) for goal in plan.goals if not goal.open and goal.text and goal.status != "entered-in-error"]
@@ -128,7 +129,7 @@ def patient_plan(
         worse=worse(plan, hub_name, hub_phone, hub_hours, readings_watched),
         review=_review(plan.next_review, today),
         agreed=_agreed(plan, patient),
-        updated=f"Last changed on {long_date(updated.date())}.",
+        updated=f"Last changed on {long_date(updated.astimezone(LONDON).date())}.",
         team=tuple(faces(list(members), now)),
     )
 

@@ -86,7 +86,8 @@ def only_stops(before: JSON, after: JSON) -> bool:
 
 def _content(plan: JSON) -> JSON:
     kept = {key: value for key, value in plan.items() if key not in ("status", "meta", "text", "period", "extension")}
-    extensions = [ext for ext in plan.get("extension") or () if ext.get("url") != EXTENSION + "stopped"]
+    own = (EXTENSION + "stopped", EXTENSION + "last-edited")
+    extensions = [ext for ext in plan.get("extension") or () if ext.get("url") not in own]
     return {**kept, "extension": extensions}
 
 

@@ -355,6 +355,37 @@ async def trends(
     return {(row[0], row[1]): Trend(*row[2:]) for row in await rows.fetchall()}
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A measure that was agreed and did not come; `at` when it last did, None when it never has."""
+
+    measure: str
+    at: datetime | None
+
+
+async def gaps(pg: psycopg.AsyncConnection[Any], patient_ids: list[str], now: datetime) -> dict[str, list[Gap]]:
+    """What is missing of what was agreed to be measured, by person."""
+    if not patient_ids:
+        return {}
+    rows = await pg.execute(
+        f"""SELECT l.patient_id, l.measure, last.at
+            FROM monitoring_limit l
+            LEFT JOIN LATERAL (
+                SELECT r.at FROM reading r
+                WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
+                ORDER BY r.at DESC LIMIT 1
+            ) last ON true
+            WHERE l.patient_id = ANY(%s) AND l.active AND l.every_hours IS NOT NULL
+              AND (last.at IS NULL OR last.at < %s - l.every_hours * {GRACE} * interval '1 hour')
+            ORDER BY l.patient_id, l.measure""",
+        (list(set(patient_ids)), now),
+    )
+    found: dict[str, list[Gap]] = {}
+    for patient_id, measure, at in await rows.fetchall():
+        found.setdefault(patient_id, []).append(Gap(measure, at))
+    return found
+
+
 async def names(pg: psycopg.AsyncConnection[Any], references: set[str | None]) -> dict[str, str]:
     """Names of people who sign records. A reference without an account is left out."""
     wanted = [reference for reference in references if reference]

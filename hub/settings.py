@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         default=16 * 1024 * 1024, ge=1024, description="Largest request body, after decompression."
     )
     max_page_size: int = Field(default=1000, ge=1, description="Largest _count of a search.")
+    hub_hours: str = Field(
+        default="Monday to Friday, 9am to 5pm",
+        description="When staff look at readings, in the words that patients read.",
+    )
 
     @field_validator("database_url")
     @classmethod

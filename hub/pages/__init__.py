@@ -2,12 +2,11 @@
 
 from fastapi import FastAPI
 
-from hub.pages import live, mdt, sign_in, today
-
-ROUTERS = (sign_in.router, today.router, mdt.router, live.router)
-
 
 def register(app: FastAPI) -> None:
     """Add every page. The application mounts `/assets` and `/static` itself."""
-    for router in ROUTERS:
-        app.include_router(router, include_in_schema=False)
+    # Imported here: `hub.app` needs `hub.pages.errors` while the routes below need what `hub.app` imports.
+    from hub.pages import flags, live, mdt, patients, plan, sign_in, summary, today
+
+    for module in (sign_in, today, mdt, live, flags, patients, summary, plan):
+        app.include_router(module.router, include_in_schema=False)

@@ -1,5 +1,6 @@
 """The MDT board: open clinical flags, ranked, each with its reasons, its trend and what is missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from hub import boards
-from hub.boards import MdtRow, Trend
+from hub import audit, boards
+from hub.boards import Gap, MdtRow, Trend
 from hub.pages import words
-from hub.pages.door import demand, signed_in, transaction
+from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
@@ -59,12 +60,23 @@ async def mdt(request: Request) -> Response:
         trends = await boards.trends(
             tx.pg, [(row.patient_id, wanted[row.id]) for row in board.rows if row.id in wanted], since
         )
+        gaps = await boards.gaps(tx.pg, [row.patient_id for row in board.rows], now)
         names = await boards.names(tx.pg, {row.acknowledged_by for row in board.rows})
+    await runtime(request).reads.record(
+        audit.entry(actor, "search", "Flag", detail={"page": "mdt", "found": len(board.rows)})
+    )
     here = f"/mdt?show={chip}" if chip else "/mdt"
     context: dict[str, Any] = {
         "rows": [
             shown(
-                row, rank, trends.get((row.patient_id, wanted.get(row.id, ""))), wanted.get(row.id), names, since, now
+                row,
+                rank,
+                trends.get((row.patient_id, wanted.get(row.id, ""))),
+                wanted.get(row.id),
+                names,
+                gaps.get(row.patient_id, []),
+                since,
+                now,
             )
             for rank, row in enumerate(board.rows, board.first)
         ],
@@ -114,21 +126,11 @@ def shown(
     trend: Trend | None,
     measure_key: str | None,
     names: dict[str, str],
+    missing: list[Gap],
     since: datetime,
     now: datetime,
 ) -> Row:
-    measure = MEASURES.get(measure_key or "")
-    value = value_when = spoken = ""
-    if measure is not None and trend is not None and trend.at:
-        last = datetime.fromtimestamp(trend.at[-1], UTC)
-        value = measure.show(trend.value[-1])
-        value_when = f"{measure.name}, {words.when(last, now)}, {words.ago(last, now)}"
-        spoken = (
-            f"{measure.name}, last {TREND_DAYS} days: {words.plural(len(trend.value), 'reading')} from "
-            f"{measure.show(min(trend.value))} to {measure.show(max(trend.value))}"
-        )
-    elif measure is not None:
-        value_when = f"{measure.name}: no reading in {TREND_DAYS} days"
+    value, value_when, spoken = trend_words(measure_key, trend, now)
     waiting = f"Since {words.when(row.opened, now)} ({words.ago(row.opened, now)})."
     if row.count > 1:
         waiting += f" Raised {row.count} times, last {words.when(row.refreshed, now)}."
@@ -144,8 +146,8 @@ def shown(
         name=words.person(row.family, row.given, row.called),
         who=words.who(row.birth_date, row.nhs_number, now),
         summary=row.summary,
-        reasons=[reason_words(reason, now) for reason in row.reasons if not reason.get("missing")][:REASONS],
-        missing=", ".join(reason["text"] for reason in row.reasons if reason.get("missing")),
+        reasons=[reason_words(reason, now) for reason in row.reasons[:REASONS]],
+        missing=gap_words(missing, now),
         since=waiting,
         state=row.state,
         sparkline=sparkline(trend, spoken, since.timestamp(), now.timestamp()),
@@ -153,6 +155,31 @@ def shown(
         value_when=value_when,
         line=rank == CAPACITY,
     )
+
+
+def gap_words(gaps: Sequence[Gap], now: datetime) -> str:
+    """`weight for 3 days, pulse never measured`: what was agreed and is not there."""
+    parts = []
+    for gap in gaps:
+        measure = MEASURES.get(gap.measure)
+        name = measure.plain if measure else gap.measure
+        parts.append(f"{name} for {words.span((now - gap.at).total_seconds())}" if gap.at else f"{name} never measured")
+    return ", ".join(parts)
+
+
+def trend_words(measure_key: str | None, trend: Trend | None, now: datetime) -> tuple[str, str, str]:
+    """The number beside a trend, when it was measured, and the trend for a screen reader."""
+    measure = MEASURES.get(measure_key or "")
+    if measure is None:
+        return "", "", ""
+    if trend is None or not trend.at:
+        return "", f"{measure.name}: no reading in {TREND_DAYS} days", ""
+    last = datetime.fromtimestamp(trend.at[-1], UTC)
+    spoken = (
+        f"{measure.name}, last {TREND_DAYS} days: {words.plural(len(trend.value), 'reading')} from "
+        f"{measure.show(min(trend.value))} to {measure.show(max(trend.value))}"
+    )
+    return measure.show(trend.value[-1]), f"{measure.name}, {words.when(last, now)}, {words.ago(last, now)}", spoken
 
 
 def reason_words(reason: dict[str, Any], now: datetime) -> str:

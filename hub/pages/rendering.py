@@ -1,5 +1,6 @@
 """Templates to HTML: the environment, the frame around every page, and what every template may call."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -139,6 +140,11 @@ def page(request: Request, template: str, actor: Actor | None, status: int = 200
     context.setdefault("said", SAID.get(request.query_params.get("said", "")))
     context.setdefault("here", None)
     return HTMLResponse(render(template, frame=frame(actor), **context), status, headers={"Cache-Control": "no-store"})
+
+
+def fresh() -> str:
+    """A mark that makes a form one of its kind, so that the same form sent twice does its work once."""
+    return secrets.token_urlsafe(12)
 
 
 SAID = {

@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from hub import boards
+from hub import audit, boards
 from hub.boards import OVERDUE, TodayRow
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import words
-from hub.pages.door import demand, signed_in, transaction
+from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
 from monitoring.measures import MEASURES
@@ -70,6 +70,9 @@ async def today(request: Request) -> Response:
         )
         names = await boards.names(tx.pg, {row.acknowledged_by for row in board.rows})
         figures = [] if fragment else await _figures(tx, actor, now)
+    await runtime(request).reads.record(
+        audit.entry(actor, "search", "Flag", detail={"page": "today", "found": len(board.rows)})
+    )
     here = address(scope, chip)
     context: dict[str, Any] = {
         "rows": [shown(row, names, now) for row in board.rows],

@@ -1,0 +1,80 @@
+"""Finding a person."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from hub import audit
+from hub.pages import words
+from hub.pages.door import demand, runtime, signed_in, transaction
+from hub.pages.errors import PageRoute
+from hub.pages.person import TIERS, present
+from hub.pages.rendering import page
+from hub.pages.search import MOST, Found, mine, search, wanted
+
+router = APIRouter(route_class=PageRoute)
+
+
+@router.get("/patients")
+async def patients(request: Request) -> Response:
+    actor = await signed_in(request)
+    demand(actor, "person.search")
+    typed = request.query_params.get("q", "").strip()[:100]
+    now = present()
+    asked = wanted(typed)
+    async with transaction(request) as tx:
+        if typed:
+            found = await search(tx.pg, actor, asked) if asked else []
+        else:
+            found = await mine(tx.pg, actor)
+    await _kept(request, len(found))
+    return page(
+        request,
+        "patients.html",
+        actor,
+        here="/patients",
+        typed=typed,
+        understood=asked is not None,
+        rows=[shown(one, now) for one in (found[:MOST] if typed else found)],
+        more=bool(typed) and len(found) > MOST,
+    )
+
+
+@router.get("/patients/answers")
+async def answers(request: Request) -> Response:
+    """The answers under the search box, while typing."""
+    actor = await signed_in(request)
+    demand(actor, "person.search")
+    asked = wanted(request.query_params.get("q", "")[:100])
+    found: list[Found] = []
+    if asked:
+        async with transaction(request) as tx:
+            found = await search(tx.pg, actor, asked, 8)
+        await _kept(request, len(found))
+    now = present()
+    return page(
+        request,
+        "answers.html",
+        actor,
+        asked=asked,
+        rows=[shown(one, now) for one in found[:8]],
+        more=len(found) > 8,
+    )
+
+
+async def _kept(request: Request, found: int) -> None:
+    # What was typed is not kept: it may be a name.
+    await runtime(request).reads.record(
+        audit.entry(request.state.actor, "search", "Patient", detail={"page": "patients", "found": found})
+    )
+
+
+def shown(found: Found, now: datetime) -> dict[str, Any]:
+    return {
+        "patient_id": found.patient_id,
+        "name": words.person(found.family, found.given, found.called),
+        "born": words.born(found.birth_date, now.astimezone(words.LONDON).date()),
+        "nhs": words.nhs_number(found.nhs_number),
+        "tier": TIERS.get(found.tier or "", found.tier or ""),
+    }

@@ -9,7 +9,8 @@ from monitoring.readings import CHECK, NO_TIME, OK, Reading
 from monitoring.rules import RULES, Rule
 
 LATE = timedelta(hours=24)
-"""A reading that is older than this when it arrives is charted but raises nothing (monitoring rules 4.10.9)."""
+"""A reading that is older than this when it arrives is charted but raises nothing: nobody should be called out for
+yesterday. Ours."""
 
 
 def evaluate(case: Case, rules: Sequence[Rule] = RULES) -> list[Finding | Failure]:

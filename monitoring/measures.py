@@ -151,9 +151,7 @@ _TABLE = (
         key="systolic",
         name="Systolic blood pressure",
         plain="blood pressure, upper number",
-        codes=_loinc("8480-6")
-        + _snomed("72313002", "271649006", "1162737008", "413606001", "314449000")
-        + _mdc("150021"),
+        codes=_loinc("8480-6") + _snomed("72313002", "271649006", "1162737008") + _mdc("150021"),
         plausible=(50, 300),
         source="UKC, R4 (271649006), MDC: PH; plausible range ours, unverified",
     ),
@@ -161,9 +159,7 @@ _TABLE = (
         key="diastolic",
         name="Diastolic blood pressure",
         plain="blood pressure, lower number",
-        codes=_loinc("8462-4")
-        + _snomed("1091811000000102", "271650006", "1162735000", "413605002", "314462001")
-        + _mdc("150022"),
+        codes=_loinc("8462-4") + _snomed("1091811000000102", "271650006", "1162735000") + _mdc("150022"),
         plausible=(20, 200),
         source="UKC, R4 (271650006), MDC: PH; plausible range ours, unverified",
     ),
@@ -190,7 +186,7 @@ _TABLE = (
         shown="%",
         spellings={"%": "%"},
         plausible=(50, 100),
-        source="UKC, R4 vital signs, MDC: PH; range: monitoring rules 4.10.13",
+        source="UKC, R4 vital signs, MDC: PH; plausible range ours, unverified",
     ),
     Measure(
         key="spo2-exertion",
@@ -207,7 +203,7 @@ _TABLE = (
         key="oxygen",
         name="Air or oxygen",
         plain="breathing air or oxygen",
-        codes=_loinc("3151-8", "3150-6") + _snomed("371825009"),
+        codes=_loinc("3151-8", "3150-0") + _snomed("371825009"),
         answers={
             (SNOMED, "722742002"): AIR,
             (SNOMED, "371825009"): OXYGEN,
@@ -215,7 +211,7 @@ _TABLE = (
             (SNOMED, "373067005"): AIR,
         },
         words={AIR: "breathing air", OXYGEN: "on oxygen"},
-        source="UKC (371825009 with a flow or percentage), R4 pulse oximetry components 3151-8, 3150-6; yes/no: PH",
+        source="UKC (371825009 with a flow or percentage), US Core components 3151-8, 3150-0; yes/no: PH",
     ),
     Measure(
         key="respiratory-rate",
@@ -231,7 +227,7 @@ _TABLE = (
     ),
     Measure(
         key="consciousness",
-        name="Consciousness (ACVPU)",
+        name="Consciousness",
         plain="alertness",
         codes=_loinc("80288-4", "67775-7") + _snomed("1104441000000107"),
         answers={
@@ -268,7 +264,7 @@ _TABLE = (
         spellings={"C": "Cel", "°C": "Cel", "degC": "Cel", "F": "[degF]", "°F": "[degF]", "degF": "[degF]"},
         plausible=(30, 45),
         decimals=1,
-        source="UKC, 8331-1: SYN, MDC: PH; range: monitoring rules 4.10.13",
+        source="UKC, 8331-1: SYN, MDC: PH; plausible range ours, unverified",
     ),
     _weight(
         key="weight",

@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
         triggers=frozenset(),
         needs={},
         evaluate=doubtful,
-        source="monitoring rules 4.10.13",
+        source="ranges ours, unverified (see Measures)",
         kind=OPERATIONAL,
     ),
 )

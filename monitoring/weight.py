@@ -54,14 +54,12 @@ def _weighing(case: Case, reading: Reading) -> Verdict | None:
         return None
     earlier = [one for one in case.before(reading, WINDOW) if one.value is not None]
     found: list[tuple[float, Reading, str]] = []
-    if earlier:
-        for other in (min(earlier, key=_kg), max(earlier, key=_kg)):
-            change = _change(reading, other)
-            if abs(change) > DEFAULT.kg:
-                days = max(1, round((reading.at - other.at) / timedelta(days=1)))
-                found.append(
-                    (change, other, f"{abs(change):.1f} kg {_way(change)} in {days} day{'s' if days > 1 else ''}")
-                )
+    for other in _extremes(reading, earlier):
+        change = _change(reading, other)
+        if abs(change) > DEFAULT.kg:
+            days = max(1, round((reading.at - other.at) / timedelta(days=1)))
+            way = "heavier" if change > 0 else "lighter"
+            found.append((change, other, f"{abs(change):.1f} kg {way} in {days} day{'s' if days > 1 else ''}"))
     dry = case.latest("dry-weight", reading.at, DRY_WEIGHT_AGE)
     if dry is not None and dry.value is not None:
         change = _change(reading, dry)
@@ -79,6 +77,14 @@ def _weighing(case: Case, reading: Reading) -> Verdict | None:
     return Verdict(AMBER, f"{text}.", tuple(reasons), advice)
 
 
+def _extremes(reading: Reading, earlier: list[Reading]) -> list[Reading]:
+    """The lowest weight if *reading* is above it, the highest if it is below that."""
+    if not earlier:
+        return []
+    low, high = min(earlier, key=_kg), max(earlier, key=_kg)
+    return [*([low] if _kg(low) < _kg(reading) else []), *([high] if _kg(high) > _kg(reading) else [])]
+
+
 def _kg(reading: Reading) -> float:
     return reading.value or 0.0
 
@@ -87,7 +93,3 @@ def _change(reading: Reading, other: Reading) -> float:
     # Rounded as shown first: 82.1 - 80.1 in binary is a little more than 2.
     weight = MEASURES["weight"]
     return weight.round(weight.round(_kg(reading)) - weight.round(_kg(other)))
-
-
-def _way(change: float) -> str:
-    return "heavier" if change > 0 else "lighter"

@@ -1,0 +1,221 @@
+"""docs/clinical-rules.md from the rules themselves: `python -m monitoring.rulebook > docs/clinical-rules.md`."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from math import inf
+from textwrap import wrap
+
+from monitoring import blood_pressure, evaluation, glucose, news2, readings, thresholds, weight
+from monitoring.limits import DEFAULTS, SCALE_2_DEFAULT, Limits
+from monitoring.measures import LOCAL, MEASURES, UCUM, Code
+from monitoring.rules import RULES, Rule
+
+_SYSTEMS = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT", "urn:iso:std:iso:11073:10101": "MDC"}
+
+
+def render() -> str:
+    """The page, in Markdown."""
+    return "\n".join((*_intro(), *_rules(), *_thresholds(), *_news2(), *_weight(), *_pressure(), *_measures())) + "\n"
+
+
+def _intro() -> Iterable[str]:
+    yield "# Clinical rules"
+    yield ""
+    yield from _text(
+        "Written from the code by `python -m monitoring.rulebook`; a test fails when this page is stale. Whatever is "
+        "marked *unverified* or *ours* must be confirmed by the deploying organisation's clinical safety officer. "
+        "Sources in short: UKC = UK Core, R4 = HL7 FHIR R4, CGM = HL7 CGM guide, PH = several public repositories, "
+        "SYN = Synthea."
+    )
+    yield "What holds for every rule:"
+    yield ""
+    yield from _list(
+        "A missing value is never scored as normal. A value is used only within the window that the rule names.",
+        f"A reading that is older than {_span(evaluation.LATE)} when it arrives is charted but raises nothing.",
+        f"A reading more than {_span(readings.FUTURE)} in the future is refused. One outside the believable range is "
+        'kept as "check reading": charted, never evaluated clinically.',
+        "Test readings (HTEST) of real persons are kept apart and raise nothing.",
+        "Personal limits, set by a named clinician with reason and review date, replace the default thresholds of that "
+        "measure.",
+        "Red opens at once. Amber from limits counts when the reading before it was beyond them too, no more than "
+        f"{_span(thresholds.CONFIRM_WITHIN)} earlier; a first one is shown as information while a repeat is asked for.",
+        "One live flag per rule and person. Later readings add to it; its severity rises, never falls; a worse value "
+        "opens an acknowledged flag again. Only a person ends a flag, saying why. A flag keeps the rule's version and "
+        "the readings behind it.",
+        "A rule that fails costs no reading: the failure is a flag of its own.",
+    )
+
+
+def _rules() -> Iterable[str]:
+    yield "## The rules"
+    yield ""
+    yield "| rule | version | says | looks back | source |"
+    yield "|---|---|---|---|---|"
+    for rule in RULES:
+        if not rule.personal:
+            yield f"| `{rule.id}` {rule.name} | {rule.version} | {rule.sentence} | {_needs(rule)} | {rule.source} |"
+    personal = [rule for rule in RULES if rule.personal]
+    versions = ", ".join(sorted({str(rule.version) for rule in personal}))
+    names = ", ".join(f"`{rule.id}`" for rule in personal)
+    yield (
+        f"| {names} | {versions} | A value at or beyond the limits that a named clinician set for this person: red at"
+        " once, amber when the reading before it was beyond them too, else a repeat is asked for. |"
+        f" {_needs(personal[0])} | {personal[0].source} |"
+    )
+    yield ""
+
+
+def _thresholds() -> Iterable[str]:
+    yield "## Default thresholds"
+    yield ""
+    yield from _text(
+        "At or below the low, at or above the high ones, on the value as shown. A measure that is not listed has none: "
+        "nothing watches its level until a clinician sets limits (NEWS2 apart)."
+    )
+    yield "| measure | low red | low amber | high amber | high red | source |"
+    yield "|---|---|---|---|---|---|"
+    for key, limits in DEFAULTS.items():
+        yield _row(MEASURES[key].name, key, limits)
+    yield _row("Oxygen saturation, scale 2", "spo2", SCALE_2_DEFAULT)
+    yield ""
+    yield from _text(
+        f"Level 1 high glucose (at or above {glucose.LEVEL_1_HIGH} mmol/L) is told when {glucose.PERSISTS_READINGS} "
+        f"readings over {_span(glucose.PERSISTS)} are all high. On scale 2, {thresholds.TOO_MUCH_OXYGEN} % or more on "
+        "oxygen is amber."
+    )
+
+
+def _row(name: str, key: str, limits: Limits) -> str:
+    bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
+    shown = " | ".join("" if bound is None else MEASURES[key].show(bound) for bound in bounds)
+    return f"| {name} | {shown} | {limits.source} |"
+
+
+def _news2() -> Iterable[str]:
+    yield "## NEWS2"
+    yield ""
+    yield from _text(
+        "Royal College of Physicians, 2017. Values are rounded half-up first (temperature to one decimal). The seven "
+        f"belong together when measured within {_span(news2.WINDOW)} (ours). {news2.EMERGENCY} or more is red; "
+        f"{news2.URGENT} or more, or a single {news2.SINGLE}, is amber. Not for people under {news2.YOUNGEST} nor in "
+        "pregnancy. Scale 2 only where a named clinician ordered it with a reason."
+    )
+    yield "| part | bands: points |"
+    yield "|---|---|"
+    bands = dict(news2.BANDS)
+    for key, found in bands.items():
+        yield f"| {MEASURES[key].name}{', scale 1' if key == 'spo2' else ''} | {_bands(key, found)} |"
+    yield f"| Oxygen saturation, scale 2, on air | {_bands('spo2', news2.SPO2_SCALE_2_AIR)} |"
+    yield f"| Oxygen saturation, scale 2, on oxygen | {_bands('spo2', news2.SPO2_SCALE_2_OXYGEN)} |"
+    for key, scored in (("oxygen", news2.OXYGEN_POINTS), ("consciousness", news2.CONSCIOUSNESS_POINTS)):
+        words = "; ".join(f"{MEASURES[key].words[word]}: {points}" for word, points in scored.items())
+        yield f"| {MEASURES[key].name} | {words} |"
+    yield ""
+
+
+def _bands(key: str, bands: news2.Bands) -> str:
+    places = MEASURES[key].decimals
+    step = 10.0**-places
+    parts: list[str] = []
+    low: float | None = None
+    for high, points in bands:
+        if low is None:
+            text = f"{high:.{places}f} or less"
+        elif high == inf:
+            text = f"{low:.{places}f} or more"
+        else:
+            text = f"{low:.{places}f} to {high:.{places}f}"
+        parts.append(f"{text}: {points}")
+        low = high + step
+    return "; ".join(parts)
+
+
+def _weight() -> Iterable[str]:
+    yield "## Weight in heart failure"
+    yield ""
+    yield f"Published rules disagree. In force: **{weight.DEFAULT.source}**."
+    yield ""
+    yield "| rule | more than | within | source |"
+    yield "|---|---|---|---|"
+    for key, rule in weight.PUBLISHED.items():
+        yield f"| {key} | {rule.kg:g} kg | {rule.days} days | {rule.source} |"
+    yield ""
+    yield from _text(
+        f"The dry weight counts for {_span(weight.DRY_WEIGHT_AGE)} (ours). A change of more than "
+        f"{weight.ANOTHER_PERSON:g} kg asks first whether somebody else was weighed (ours, unverified)."
+    )
+
+
+def _pressure() -> Iterable[str]:
+    yield "## Home blood pressure"
+    yield ""
+    yield from _text(
+        f"At least {blood_pressure.FEWEST_DAYS} days of {blood_pressure.READINGS_A_DAY} or more readings in "
+        f"{_span(blood_pressure.WEEK)}; the first is left out, the rest averaged. Stage 1 from "
+        f"{_pair(blood_pressure.STAGE_1)}, stage 2 from {_pair(blood_pressure.STAGE_2)} mmHg (NICE NG136). Days are "
+        "those of Europe/London."
+    )
+
+
+def _pair(stage: tuple[int, int]) -> str:
+    return f"{stage[0]}/{stage[1]}"
+
+
+def _measures() -> Iterable[str]:
+    yield "## Measures"
+    yield ""
+    yield from _text(
+        f"Units are UCUM (`{UCUM}`). A reading in any other unit is refused. Each measure also has the code of its key "
+        f"in `{LOCAL}`."
+    )
+    yield "| key | measure | codes | unit kept | also accepted | believable | source |"
+    yield "|---|---|---|---|---|---|---|"
+    for measure in MEASURES.values():
+        codes = "; ".join(_codes(measure.codes))
+        accepted = ", ".join(f"`{unit}`" for unit in measure.accepts)
+        unit = f"`{measure.unit}`" if measure.unit else "a word: " + ", ".join(measure.words)
+        low, high = measure.plausible
+        believable = "" if measure.answers else f"{low:g} to {high:g}"
+        yield (
+            f"| `{measure.key}` | {measure.name} | {codes} | {unit} | {accepted} | {believable} | {measure.source} |"
+        )
+
+
+def _codes(codes: Iterable[Code]) -> Iterable[str]:
+    by_system: dict[str, list[str]] = {}
+    for system, code in codes:
+        by_system.setdefault(_SYSTEMS[system], []).append(code)
+    return (f"{system} {', '.join(found)}" for system, found in by_system.items())
+
+
+def _text(text: str) -> Iterable[str]:
+    yield from wrap(text, 118, break_long_words=False, break_on_hyphens=False)
+    yield ""
+
+
+def _list(*items: str) -> Iterable[str]:
+    for item in items:
+        yield from wrap(f"- {item}", 118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    yield ""
+
+
+def _needs(rule: Rule) -> str:
+    if not rule.needs:
+        return "the reading alone"
+    spans = {within for within in rule.needs.values()}
+    if len(spans) == 1:
+        return _span(spans.pop())
+    return ", ".join(f"{MEASURES[key].name.lower()} {_span(within)}" for key, within in rule.needs.items())
+
+
+def _span(within: timedelta) -> str:
+    hours, rest = divmod(within, timedelta(hours=1))
+    if rest or not hours:
+        return f"{within // timedelta(minutes=1)} minutes"
+    if hours % 24 == 0 and hours > 24:
+        return f"{hours // 24} days"
+    return f"{hours} hour{'s' if hours > 1 else ''}"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -14,6 +14,7 @@ from fhir.outcome import Refusal
 from fhir.registry import SPECS
 from fhir.store import Change
 from fhir.types import SERVED
+from hub import matrix
 from hub.access import GRANTING_TYPES, grants, project_access, visible
 from hub.db import Database
 from hub.identity import Actor
@@ -171,6 +172,11 @@ async def world(database: Database) -> AsyncIterator[Database]:
 def test_every_served_type_has_a_deliberate_area_and_nothing_else_has() -> None:
     assert set(TYPE_AREAS) == SERVED
     assert set(TYPE_AREAS.values()) <= set(AREAS)
+
+
+def test_the_page_about_access_is_up_to_date() -> None:
+    page = matrix.PAGE.read_text()
+    assert matrix.fresh(page) == page, "run: python -m hub.matrix"
 
 
 def test_the_table_speaks_of_every_role_and_area() -> None:

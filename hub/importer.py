@@ -27,6 +27,7 @@ JSON = dict[str, Any]
 
 # Changes in one transaction: many enough to write in sets, few enough that one bad resource costs little to find.
 BATCH = 1000
+PIECES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class _Importing:
         return done
 
     async def _write(self, source: Source, digest: bytes, entries: list[Entry]) -> None:
-        """All of *entries* in one transaction, or halves of them, down to the one that is refused."""
+        """All of *entries* in one transaction, or pieces of them, down to the one that is refused."""
         if not entries:
             return
         try:
@@ -163,11 +164,11 @@ class _Importing:
                 counted = await self._write_in(tx, entries)
                 await _remember(tx, digest, entries[-1].number, finished=False)
         except Refusal as refusal:
-            await self._halve(source, digest, entries, refusal)
+            await self._split(source, digest, entries, refusal)
         except (psycopg.IntegrityError, psycopg.DataError) as error:
             # The primary message names the constraint; the detail, which would hold values, is left out.
             problem = refuse(422, "processing", f"the database refuses it: {error.diag.message_primary}")
-            await self._halve(source, digest, entries, problem)
+            await self._split(source, digest, entries, problem)
         else:
             created, updated, unchanged, deleted = counted
             self.summary.created += created
@@ -175,13 +176,15 @@ class _Importing:
             self.summary.unchanged += unchanged
             self.summary.deleted += deleted
 
-    async def _halve(self, source: Source, digest: bytes, entries: list[Entry], refusal: Refusal) -> None:
+    async def _split(self, source: Source, digest: bytes, entries: list[Entry], refusal: Refusal) -> None:
+        """Into pieces rather than halves: with many bad resources in a batch the good ones are written twice, not
+        once for each level."""
         if len(entries) == 1:
             self._refuse(source, entries[0], refusal)
             return
-        half = len(entries) // 2
-        await self._write(source, digest, entries[:half])
-        await self._write(source, digest, entries[half:])
+        size = -(-len(entries) // PIECES)
+        for start in range(0, len(entries), size):
+            await self._write(source, digest, entries[start : start + size])
 
     async def _write_in(self, tx: Tx, entries: list[Entry]) -> tuple[int, int, int, int]:
         there = await store.load(tx.pg, [(entry.type, entry.id) for entry in entries])

@@ -55,35 +55,42 @@ def _body(kind: Kind, on_oxygen: bool) -> JSON:
 
 def lines(person: Person, history: Iterable[Measured]) -> list[str]:
     """The JSON of each of the person's readings; `id` follows from person, kind and time."""
-    assert person.profile is not None
-    templates = {kind: _template(person, kind) for kind in person.profile.kinds}
+    profile = person.profile
+    assert profile is not None
+    templates = {
+        kind: template(kind, person.reference, device_id(person, kind), profile.on_oxygen) for kind in profile.kinds
+    }
     short = {kind: f"{person.number:06d}-{kind}-" for kind in templates}
 
     def line(kind: Kind, at: str, values: tuple[str, ...]) -> str:
-        if kind == "consciousness":
-            values = (_ANSWER_JSON[values[0]],)
         # Digits of the local time; the offset tells apart the hour that the autumn clock repeats.
         ident = short[kind] + at[:19].replace("-", "").replace(":", "") + ("s" if at[20:22] == "01" else "")
-        return templates[kind] % (ident, at, *values)
+        return templates[kind] % (f'"id":"{ident}",', at, *values_of(kind, values))
 
-    return [line(kind, at, values) for kind, at, values in history]
+    return [line(*measured) for measured in history]
 
 
-def _template(person: Person, kind: Kind) -> str:
-    assert person.profile is not None
+def template(kind: Kind, subject: str, device: str, on_oxygen: bool) -> str:
+    """An Observation as text for `%`: with `"id":"...",` or nothing, the time, and what `values_of` gives."""
     resource = {
         "resourceType": "Observation",
         "id": _HOLE,
         "meta": SYNTHETIC,
         "status": "final",
         "category": [VITAL_SIGNS],
-        "subject": {"reference": person.reference},
+        "subject": {"reference": subject},
         "effectiveDateTime": _HOLE,
-        "device": {"reference": f"Device/{device_id(person, kind)}"},
+        "device": {"reference": f"Device/{device}"},
     }
-    head = msgspec.json.encode(resource).decode().replace("%", "%%").replace(_ESCAPED, "%s")
-    body = msgspec.json.encode(_body(kind, person.profile.on_oxygen)).decode().replace("%", "%%")
+    head = msgspec.json.encode(resource).decode().replace("%", "%%")
+    head = head.replace(f'"id":"{_ESCAPED}",', "%s").replace(_ESCAPED, "%s")
+    body = msgspec.json.encode(_body(kind, on_oxygen)).decode().replace("%", "%%")
     return head[:-1] + "," + body[1:].replace(f'"{_ESCAPED}"', "%s")
+
+
+def values_of(kind: Kind, values: tuple[str, ...]) -> tuple[str, ...]:
+    """What was measured, as JSON."""
+    return (_ANSWER_JSON[values[0]],) if kind == "consciousness" else values
 
 
 _ESCAPED = msgspec.json.encode(_HOLE).decode()[1:-1]

@@ -25,11 +25,11 @@ from hub.demonstration.staff import (
     COACH,
     COORDINATOR,
     GERIATRICIAN,
-    GP,
     NURSE,
     OCCUPATIONAL_THERAPIST,
     PHARMACIST,
     SOCIAL_WORKER,
+    VILLAGE_AGENT,
     Role,
     Staff,
     Worker,
@@ -376,7 +376,8 @@ def encounters(person: Person, as_of: datetime) -> Iterator[JSON]:
 
 
 _OWNERS: dict[str, Role] = {
-    role.key: role for role in (COORDINATOR, COACH, NURSE, PHARMACIST, OCCUPATIONAL_THERAPIST, SOCIAL_WORKER, GP)
+    role.key: role
+    for role in (COORDINATOR, COACH, NURSE, PHARMACIST, OCCUPATIONAL_THERAPIST, SOCIAL_WORKER, VILLAGE_AGENT)
 }
 
 

@@ -228,7 +228,7 @@ TASKS = (
     ("Go through the tablets after discharge", (-2, 4), "urgent", "pharmacist"),
     ("Home visit: rails and back step", (1, 12), "routine", "occupational-therapist"),
     ("Ring about missed readings", (-1, 1), "urgent", "coordinator"),
-    ("Ask the village agent about lunch club transport", (-3, 9), "routine", "coach"),
+    ("Find a lift to the lunch club on Wednesdays", (-3, 9), "routine", "village-agent"),
     ("Coaching call: walking goal", (-2, 6), "routine", "coach"),
     ("Answer the daughter's question about respite", (-1, 3), "routine", "coordinator"),
     ("Check that the new cuff fits", (0, 5), "routine", "nurse"),

@@ -95,7 +95,7 @@ class Demonstration:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         # SIGTERM ends everything the way Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with embedded.start(self.data_dir) as server, self._stopping():
+        with embedded.kept(self.data_dir) as server, self._stopping():
             migrations.upgrade(server.url)
             key = asyncio.run(self._prepare(server.url))
             self._spawn(server.url, "serve", "--host", "127.0.0.1", "--port", str(self.port))

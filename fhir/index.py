@@ -32,6 +32,7 @@ LEXEME_BYTES = 1_000
 KEY_BYTES = 2_000
 # Words of a text beyond this many are not indexed: a search parameter is a name or a title, not a library.
 MOST_WORDS = 2_000
+_PATIENT = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/|\Z)")
 _WORD = re.compile(r"\w+")
 _NOT_TEXT = frozenset({"id", "use", "system", "type", "period", "extension", "rank"})
 
@@ -90,8 +91,8 @@ class _Program:
         for path in self.about:
             for value in path.values(resource):
                 reference = value.get("reference") if isinstance(value, dict) else None
-                if isinstance(reference, str) and reference.startswith("Patient/"):
-                    return reference.split("/")[1]
+                if isinstance(reference, str) and (found := _PATIENT.match(reference)):
+                    return found[1]
         return None
 
 
@@ -275,7 +276,7 @@ def _range(value: Any, expression: str) -> Range | None:
         high = instants(value["end"])[1] if "end" in value else None
     except ValueError:
         raise refuse(422, "value", f"the period at {expression} is not made of dates", expression) from None
-    if low and high and high < low:
+    if low and high and high <= low:
         raise refuse(422, "value", f"the period at {expression} ends before it starts", expression)
     return low, high
 

@@ -17,9 +17,10 @@ ANY = 100
 
 
 def alternatives(expression: str, base: str) -> list[str]:
-    """The parts of `A.x | B.y` that start at type *base*."""
+    """The parts of `A.x | B.y` that start at type *base*; a lone `x` (InsurancePlan.name) starts there as well."""
     parts = [part.strip() for part in expression.split("|")]
-    return [part for part in parts if re.match(rf"\(?{base}(\.|$)", part) or part == "id"]
+    parts = [f"{base}.{part}" if re.fullmatch("[a-z][A-Za-z]*", part) else part for part in parts]
+    return [part for part in parts if re.match(rf"\(?{base}(\.|$)", part)]
 
 
 def element(path: str) -> str:

@@ -29,7 +29,7 @@ Pair = tuple[JSON | None, JSON | None]
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Facts of one person at *now*. *owners* maps a reference such as `Goal/x` to its person (None: nobody's), and
-    lacks what is not stored; *own_words* are ids of goals that the person expressed."""
+    lacks what is not stored; *own_words* are ids of goals in the words of whoever they are about."""
 
     patient_id: str
     now: datetime

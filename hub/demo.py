@@ -33,6 +33,9 @@ SEED = 1
 # The device whose key is printed, to try a reading with.
 DEVICE = "cuff-000001"
 
+# Minutes of the simulated day in a minute: morning round to evening round takes six.
+SPEED = "120"
+
 PATIENCE = 60.0  # seconds until the service answers
 GRACE = 15.0  # seconds that a child is given to end
 
@@ -101,7 +104,7 @@ class Demonstration:
             self._spawn(server.url, "serve", "--host", "127.0.0.1", "--port", str(self.port))
             self._await()
             if self.live:
-                self._spawn(server.url, "simulate", "--url", self.address, "--forever", "--quiet")
+                self._spawn(server.url, "simulate", "--url", self.address, "--speed", SPEED, "--forever", "--quiet")
             ready(key)
             self._watch()
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,6 +114,8 @@ def simulate(
         if key_file
         else asyncio.run(_from_database(devices))
     )
+    # SIGTERM ends it the way Ctrl-C does, with the summary.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(kits))
     _summarise(tally)

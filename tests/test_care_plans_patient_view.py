@@ -203,7 +203,8 @@ class TestReadingAge:
         hard = (
             "Multidisciplinary interventions necessitate comprehensive reconciliation of pharmacological therapies "
             "notwithstanding considerable polypharmacy, deprescribing opportunities and cardiovascular comorbidities, "
-            "alongside psychosocial circumstances requiring individualised consideration, interprofessional communication and continuous reassessment of individual vulnerabilities."
+            "alongside psychosocial circumstances requiring individualised consideration, interprofessional "
+            "communication and continuous reassessment of individual vulnerabilities."
         )
         found = reading_age(hard)
         assert found is not None

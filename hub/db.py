@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import event
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hub.settings import Settings
@@ -25,13 +26,15 @@ class Tx:
 class Database:
     """A pool on one PostgreSQL. *url* is `postgresql://...` as libpq takes it."""
 
-    def __init__(self, url: str, pool_size: int = 10, statement_timeout_ms: int = 15_000) -> None:
+    def __init__(
+        self, url: str, pool_size: int = 10, statement_timeout_ms: int = 15_000, pool_timeout: float = 30
+    ) -> None:
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=30,
+            pool_timeout=pool_timeout,
             pool_pre_ping=False,
             connect_args={"options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"},
         )
@@ -39,12 +42,23 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """Commit when the block ends, roll back when it raises."""
-        async with self.engine.begin() as connection:
-            raw = await connection.get_raw_connection()
-            driver = raw.driver_connection
-            assert isinstance(driver, psycopg.AsyncConnection)
-            yield Tx(connection, driver)
+        """Commit when the block ends, roll back when it raises.
+
+        Database errors leave it as psycopg's own, whichever face met them; a pool in which nothing became free in time
+        is an OperationalError like a server that does not answer.
+        """
+        try:
+            async with self.engine.begin() as connection:
+                raw = await connection.get_raw_connection()
+                driver = raw.driver_connection
+                assert isinstance(driver, psycopg.AsyncConnection)
+                yield Tx(connection, driver)
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.Error):
+                raise error.orig from error
+            raise
+        except PoolTimeout as error:
+            raise psycopg.OperationalError("no database connection became free in time") from error
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -13,6 +13,8 @@ from fhir.outcome import Refusal, refuse
 from hub import identity
 from hub.db import Tx
 from hub.identity import Actor
+from hub.pages.records import hub_of
+from hub.pages.rendering import HUB_NAMES
 
 if TYPE_CHECKING:
     from hub.runtime import Runtime
@@ -52,6 +54,9 @@ async def signed_in(request: Request) -> Actor:
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         raise Elsewhere("/sign-in" + (f"?back={quote(back)}" if request.method == "GET" and back != "/" else ""))
     request.state.actor = actor
+    if actor.hub_id and actor.hub_id not in HUB_NAMES:
+        async with transaction(request) as tx:
+            HUB_NAMES[actor.hub_id] = (await hub_of(tx.pg, actor.hub_id)).name
     return actor
 
 

@@ -12,7 +12,7 @@ from hub.pages import person as persons
 from hub.pages import records, words
 from hub.pages.door import demand, form, local, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
-from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words
+from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, with_limits
 from hub.pages.records import FlagRow
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
@@ -51,7 +51,7 @@ async def flag(request: Request, flag_id: str) -> Response:
         rule=rule_words(row.rule),
         measure=measure,
         missing=gap_words(gaps.get(row.patient_id, ()), now),
-        sparkline=sparkline(trend, spoken, since.timestamp(), now.timestamp()),
+        sparkline=sparkline(with_limits(trend, measure), spoken, since.timestamp(), now.timestamp()),
         value=value,
         value_when=value_when,
         done=done(row, names, now),

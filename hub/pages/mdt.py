@@ -1,7 +1,7 @@
 """The MDT board: open clinical flags, ranked, each with its reasons, its trend and what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
+from monitoring.limits import DEFAULTS
 from monitoring.measures import MEASURES
 
 router = APIRouter(route_class=PageRoute)
@@ -150,10 +151,26 @@ def shown(
         missing=gap_words(missing, now),
         since=waiting,
         state=row.state,
-        sparkline=sparkline(trend, spoken, since.timestamp(), now.timestamp()),
+        sparkline=sparkline(with_limits(trend, measure_key), spoken, since.timestamp(), now.timestamp()),
         value=value,
         value_when=value_when,
         line=rank == CAPACITY,
+    )
+
+
+def with_limits(trend: Trend | None, measure_key: str | None) -> Trend | None:
+    """The trend with the limits in force: the person's own, else the defaults."""
+    default = DEFAULTS.get(measure_key or "")
+    if trend is None or default is None:
+        return trend
+    if any(bound is not None for bound in (trend.low_red, trend.low_amber, trend.high_amber, trend.high_red)):
+        return trend
+    return replace(
+        trend,
+        low_red=default.low_red,
+        low_amber=default.low_amber,
+        high_amber=default.high_amber,
+        high_red=default.high_red,
     )
 
 

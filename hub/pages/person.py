@@ -151,8 +151,13 @@ class Latest:
         return f"{words.when(self.at, now)}, {words.ago(self.at, now)}"
 
 
-async def latest(pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetime) -> list[Latest]:
-    """The newest reading of every measure the person has, with the limits in force. One index probe per measure."""
+async def latest(
+    pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetime, *, together: bool = True
+) -> list[Latest]:
+    """The newest reading of every measure the person has, with the limits in force. One index probe per measure.
+
+    *together*: the two numbers of a blood pressure as one.
+    """
     rows = await pg.execute(
         """SELECT m.measure, r.at, r.value, r.word, r.quality, l.low_red, l.low_amber, l.high_amber, l.high_red
            FROM unnest(%s::text[]) WITH ORDINALITY AS m (measure, place)
@@ -183,7 +188,7 @@ async def latest(pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetim
                 quality=quality,
             )
         )
-    return _with_blood_pressure(found)
+    return _with_blood_pressure(found) if together else found
 
 
 def _with_blood_pressure(found: list[Latest]) -> list[Latest]:

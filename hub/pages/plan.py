@@ -203,7 +203,7 @@ async def _edit_page(
         now=now,
         plan=kept.plan,
         version=kept.version,
-        status=STATUS_WORDS.get(kept.plan.status, kept.plan.status),
+        plan_status=STATUS_WORDS.get(kept.plan.status, kept.plan.status),
         goals=[goal for goal in kept.plan.goals if goal.open],
         past_goals=[goal for goal in kept.plan.goals if not goal.open],
         activities=kept.plan.activities,

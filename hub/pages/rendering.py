@@ -17,8 +17,8 @@ from hub.pages import words
 from hub.roles import ROLES
 from hub.settings import settings
 
-HUB = Path(__file__).parents[1]
-ASSETS, STATIC = HUB / "assets", HUB / "static"
+HERE = Path(__file__).parents[1]
+ASSETS, STATIC = HERE / "assets", HERE / "static"
 
 # The design system's macros count on undefined values being harmless; our own templates must not.
 _design_system = Environment(
@@ -45,6 +45,10 @@ PLACES = (
     ("board.mdt", "/mdt", "MDT"),
     ("audit.read", "/audit", "Audit"),
 )
+
+
+# Names of hubs, filled by `door.signed_in` when first needed: they stand on every page and hardly ever change.
+HUB_NAMES: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def frame(actor: Actor | None) -> Frame:
     return Frame(
         demonstration=demonstration,
         home=home,
+        hub=HUB_NAMES.get(actor.hub_id or ""),
         name=actor.name,
         role=role_words(actor.role),
         csrf=actor.csrf or "",
@@ -107,7 +112,7 @@ def asset(name: str) -> str:
 
 
 environment = Environment(
-    loader=FileSystemLoader(HUB / "templates"),
+    loader=FileSystemLoader(HERE / "templates"),
     undefined=StrictUndefined,
     autoescape=True,
     auto_reload=False,
@@ -159,5 +164,6 @@ SAID = {
     "team-saved": "Team saved. The person sees it by name and role.",
     "limits-saved": "Limits saved. They count from the next reading.",
     "reading-saved": "Reading saved.",
+    "reading-wrong": "The reading is struck through. It stays in the record, and no rule looks at it again.",
     "signed-out": "You have signed out.",
 }

@@ -98,7 +98,7 @@ def task_words(task: TaskRow, now: datetime) -> dict[str, str]:
         "id": task.id,
         "word": {"overdue": "Overdue", "today": "Due today"}.get(state, "Task"),
         "description": task.description,
-        "when": tasks.due_words(task.status, task.due, now).capitalize() or "No date",
+        "when": words.sentence(tasks.due_words(task.status, task.due, now)) or "No date",
     }
 
 

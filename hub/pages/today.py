@@ -148,7 +148,9 @@ def shown(row: TodayRow, names: dict[str, str], now: datetime) -> Row:
 def _flag(row: TodayRow, names: dict[str, str], now: datetime) -> tuple[str, str, str, str]:
     look = words.SEVERITIES[row.severity or 1]
     reasons = row.reasons or []
-    reason = reasons[0]["text"] if reasons and reasons[0].get("text") != row.summary else ""
+    reason = str(reasons[0].get("text", "")) if reasons else ""
+    if reason.rstrip(".").casefold() in row.summary.casefold():
+        reason = ""
     since = f"Since {words.when(row.at, now)} ({words.ago(row.at, now)})." if row.at else ""
     if row.acknowledged_at is not None:
         by = names.get(row.acknowledged_by or "", "someone in the team")

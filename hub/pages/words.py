@@ -146,3 +146,8 @@ def every(hours: float) -> str:
     if hours < 24 and 24 % hours == 0:
         return f"{number(24 / hours)} a day"
     return f"One every {number(hours)} h"
+
+
+def sentence(text: str) -> str:
+    """*text* with a capital first letter; the rest stays as it is (`GP`, `3 Dec`)."""
+    return text[:1].upper() + text[1:]

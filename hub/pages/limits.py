@@ -1,0 +1,162 @@
+"""Limits that a named clinician sets for one person: with reason and review date, beside the default."""
+
+from datetime import date, timedelta
+
+from fastapi import APIRouter, Request, Response
+
+from fhir.outcome import Refusal, refuse
+from fhir.store import new_id
+from hub import flows
+from hub.identity import Actor
+from hub.pages import person as persons
+from hub.pages import words
+from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
+from hub.pages.errors import PageRoute
+from hub.pages.person import limit_words
+from hub.pages.rendering import page
+from monitoring import series
+from monitoring.limits import DEFAULTS, Limits, Order
+from monitoring.measures import MEASURES, Measure
+from monitoring.state import load_orders
+
+router = APIRouter(route_class=PageRoute)
+
+BOUNDS = (
+    ("low_red", "Red at or below"),
+    ("low_amber", "Amber at or below"),
+    ("high_amber", "Amber at or above"),
+    ("high_red", "Red at or above"),
+)
+EVERY = {"": "Not asked for", "6": "4 a day", "8": "3 a day", "12": "2 a day", "24": "Once a day", "168": "Once a week"}
+DAYS = 30
+
+
+def _measure(key: str) -> Measure:
+    measure = MEASURES.get(key)
+    if measure is None or measure.answers:
+        raise refuse(404, "not-found", "There is no measure of that name with limits.")
+    return measure
+
+
+@router.get("/patients/{patient_id}/limits/{key}")
+async def limits(request: Request, patient_id: str, key: str) -> Response:
+    actor = await signed_in(request)
+    demand(actor, "limit.set")
+    return await _page(request, actor, patient_id, _measure(key))
+
+
+async def _page(
+    request: Request,
+    actor: Actor,
+    patient_id: str,
+    measure: Measure,
+    problem: str | None = None,
+    sent: Form | None = None,
+) -> Response:
+    now = persons.present()
+    async with transaction(request) as tx:
+        person = await persons.find(tx.pg, actor, patient_id)
+        order = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
+        since = now - timedelta(days=DAYS)
+        points = await series.series(tx.pg, patient_id, measure.key, since, now, points=10_000)
+    await runtime(request).reads.record(persons.looked(actor, patient_id, "limits", "ServiceRequest"))
+    in_force = order.limits if order else Limits()
+    good = [measure.round(point.value) for point in points if point.quality == "ok" and point.value is not None]
+    default = DEFAULTS.get(measure.key)
+    shown = order.limits if order and order.personal else default
+    return page(
+        request,
+        "limits.html",
+        actor,
+        422 if problem else 200,
+        tab="/readings",
+        person=person,
+        now=now,
+        measure=measure,
+        problem=problem,
+        bounds=[
+            {
+                "name": name,
+                "label": label,
+                "value": sent.text(name) if sent else _text(getattr(in_force, name)),
+                "default": _text(getattr(default, name)) if default else "",
+            }
+            for name, label in BOUNDS
+        ],
+        default=limit_words(default, measure.shown) if default else None,
+        default_source=default.source if default else None,
+        reason=sent.text("reason") if sent else (order.reason or "" if order else ""),
+        review_on=sent.text("review_on")
+        if sent
+        else (order.review_on.isoformat() if order and order.review_on else ""),
+        every=sent.text("every") if sent else (_text(order.every_hours) if order else ""),
+        everies=EVERY,
+        earliest=(persons.today(now) + timedelta(days=1)).isoformat(),
+        days=DAYS,
+        count=len(good),
+        beyond=[
+            {"word": word, "count": sum(1 for value in good if shown.level(value)[0] == level)}
+            for level, word in ((3, "red"), (2, "amber"))
+        ]
+        if shown
+        else [],
+        **({"said": None} if problem else {}),
+    )
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else words.number(value, 2)
+
+
+@router.post("/patients/{patient_id}/limits/{key}")
+async def save(request: Request, patient_id: str, key: str) -> Response:
+    actor = await signed_in(request)
+    demand(actor, "limit.set")
+    measure = _measure(key)
+    sent = await form(request, actor)
+    try:
+        async with transaction(request) as tx:
+            await persons.find(tx.pg, actor, patient_id)
+            before = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
+            order = Order(
+                service_request_id=new_id(),
+                patient_id=patient_id,
+                measure=measure.key,
+                limits=Limits(*(_number(sent, name, label) for name, label in BOUNDS)),
+                # SpO2 scale 2 is an order of its own and stays as it was.
+                scale=before.scale if before else None,
+                every_hours=float(sent.text("every")) if sent.text("every") in EVERY and sent.text("every") else None,
+                set_by=actor.reference,
+                reason=sent.text("reason", 500) or None,
+                review_on=_day(sent.text("review_on")),
+            )
+            if order.personal and not order.reason:
+                raise refuse(422, "required", "Say why these limits are right for this person.")
+            if order.personal and order.review_on is None:
+                raise refuse(422, "required", "Say on which day the limits are looked at again.")
+            await flows.set_limits(tx, actor, order)
+    except Refusal as refusal:
+        if refusal.status != 422:
+            raise
+        return await _page(request, actor, patient_id, measure, refusal.issues[0].diagnostics, sent)
+    return told(f"/patients/{patient_id}/readings#{measure.key}", "limits-saved")
+
+
+def _number(sent: Form, name: str, label: str) -> float | None:
+    typed = sent.text(name, 20).replace(",", ".")
+    if not typed:
+        return None
+    try:
+        value = float(typed)
+    except ValueError as error:
+        raise refuse(422, "value", f"{label}: “{typed}” is not a number.") from error
+    if not -1e6 < value < 1e6:
+        raise refuse(422, "value", f"{label}: “{typed}” is not a number that can be measured.")
+    return value
+
+
+def _day(typed: str) -> date | None:
+    try:
+        return date.fromisoformat(typed) if typed else None
+    except ValueError as error:
+        raise refuse(422, "value", f"“{typed}” is not a day.") from error

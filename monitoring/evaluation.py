@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from monitoring.case import Case, Facts, Failure, Finding
 from monitoring.limits import Order
@@ -90,20 +91,15 @@ def case(
     if not fresh and not doubtful:
         return None
     recent = {measure: list(found) for measure, found in fresh.items()}
+    known = {one.observation_id for found in fresh.values() for one in found}
     for reading in earlier:
-        if reading.quality == OK:
-            known = recent.setdefault(reading.measure, [])
-            known.append(reading)
-    for measure, found in recent.items():
-        recent[measure] = _newest_first(found)
-    for measure, found in fresh.items():
-        if len(found) > 1:
-            fresh[measure] = _newest_first(found)
+        if reading.quality == OK and reading.observation_id not in known:
+            recent.setdefault(reading.measure, []).append(reading)
+    for by_measure in (recent, fresh):
+        for found in by_measure.values():
+            if len(found) > 1:
+                found.sort(key=_AT, reverse=True)
     return Case(patient_id, now, facts or Facts(), orders or {}, fresh, recent, doubtful)
 
 
-def _newest_first(found: list[Reading]) -> list[Reading]:
-    if len(found) == 1:
-        return found
-    once = {one.observation_id: one for one in found}
-    return sorted(once.values(), key=lambda one: one.at, reverse=True)
+_AT = attrgetter("at")

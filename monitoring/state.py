@@ -64,32 +64,30 @@ async def _earlier(
     by_patient: Mapping[str, Sequence[Reading]],
     orders: Mapping[str, Mapping[str, Order]],
 ) -> dict[str, list[Reading]]:
-    patients: list[str] = []
-    measures: list[str] = []
-    since: list[datetime] = []
-    until: list[datetime] = []
+    """What the rules need of each person. Most people of a batch need the same, so a need is sent once and joined."""
+    needs: dict[frozenset[tuple[str, float]], int] = {}
+    people: list[tuple[str, int, float, float]] = []
     for patient_id, readings in by_patient.items():
-        first = min(one.at for one in readings)
-        last = max(one.at for one in readings)
-        for measure, back in evaluation.window({one.measure for one in readings}, orders.get(patient_id, {})).items():
-            patients.append(patient_id)
-            measures.append(measure)
-            since.append(first - back)
-            until.append(last)
+        times = [one.at.timestamp() for one in readings]
+        windows = evaluation.window({one.measure for one in readings}, orders.get(patient_id, {}))
+        if windows:
+            need = frozenset((measure, back.total_seconds()) for measure, back in windows.items())
+            people.append((patient_id, needs.setdefault(need, len(needs)), min(times), max(times)))
     earlier: dict[str, list[Reading]] = {}
-    if not patients:
+    if not people:
         return earlier
+    wanted = [(number, measure, back) for need, number in needs.items() for measure, back in need]
     cursor = pg.cursor(binary=True)
     await cursor.execute(
-        """SELECT found.measure, found.at, found.value, found.word, found.observation_id, need.patient_id
-           FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
-                AS need(patient_id, measure, since, until)
+        """SELECT found.measure, found.at, found.value, found.word, found.observation_id, who.patient_id
+           FROM unnest(%s::text[], %s::int[], %s::float8[], %s::float8[]) AS who(patient_id, need, first, last)
+           JOIN unnest(%s::int[], %s::text[], %s::float8[]) AS need(number, measure, back) ON need.number = who.need
            CROSS JOIN LATERAL (
                SELECT measure, at, value, word, observation_id FROM reading
-               WHERE patient_id = need.patient_id AND measure = need.measure
-                 AND at >= need.since AND at <= need.until AND quality = 'ok'
+               WHERE patient_id = who.patient_id AND measure = need.measure AND quality = 'ok'
+                 AND at >= to_timestamp(who.first - need.back) AND at <= to_timestamp(who.last)
                ORDER BY at DESC LIMIT %s) AS found""",
-        (patients, measures, since, until, MOST),
+        (*map(list, zip(*people, strict=True)), *map(list, zip(*wanted, strict=True)), MOST),
     )
     for measure, at, value, word, observation_id, patient_id in await cursor.fetchall():
         earlier.setdefault(patient_id, []).append(

@@ -73,7 +73,9 @@ def row(consent: JSON, recorded: datetime) -> Approval | None:
     patient_id = reference_id(consent.get("patient"), "Patient")
     if patient_id is None:
         return None
-    period: JSON = (consent.get("provision") or {}).get("period") or {}
+    # What was withdrawn stays withdrawn: the end of the yes is no end of the no.
+    active = consent.get("status") == "active"
+    period: JSON = (consent.get("provision") or {}).get("period") or {} if active else {}
     performers = literals(consent.get("performer"))
     decided = decision(consent)
     return Approval(
@@ -98,12 +100,24 @@ def approves(approvals: Iterable[Approval], now: datetime) -> bool:
 def decision(consent: JSON) -> Decision | None:
     """What a Consent says about care planning, time aside; None when it says nothing.
 
-    It speaks when it is active, its scope and category are of SCOPES and CATEGORIES, and a stated purpose is care.
-    It says no by `provision.type` deny, or by an opt-out policy that no `permit` lifts. A no that is narrowed (to a
-    person, to some data) is an exception, not an answer, unless it names the organisation that asked.
+    It speaks when its scope and category are of SCOPES and CATEGORIES and a stated purpose is care. It says no by
+    `provision.type` deny, or by an opt-out policy that no `permit` lifts. A no that is narrowed (to a person, to some
+    data) is an exception, not an answer, unless it names the organisation that asked.
+
+    A yes that was withdrawn (inactive) or rejected is a no: an older yes that still lies in the record does not stand
+    up again. A no that was taken back says nothing, and nor does a draft or a mistake.
     """
-    if consent.get("status") != "active":
-        return None
+    said = _said(consent)
+    match consent.get("status"):
+        case "active":
+            return said
+        case "inactive" | "rejected" if said == "permit":
+            return "deny"
+        case _:
+            return None
+
+
+def _said(consent: JSON) -> Decision | None:
     if not SCOPES.intersection(codings(consent.get("scope"))):
         return None
     if not CATEGORIES.intersection(codings(consent.get("category"))):

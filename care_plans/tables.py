@@ -40,7 +40,7 @@ approval = Table(
     Column("id", Name, primary_key=True, comment="id of the FHIR Consent"),
     Column("patient_id", Name, nullable=False),
     Column("given", Boolean, nullable=False, comment="active, permits, and is about care planning"),
-    Column("denied", Boolean, nullable=False, comment="active, says no, and is about care planning; the latest counts"),
+    Column("denied", Boolean, nullable=False, comment="says no, or is a yes withdrawn; the latest decision counts"),
     Column("given_by", Name),
     Column("given_at", DateTime(timezone=True), nullable=False),
     Column("how", Text),

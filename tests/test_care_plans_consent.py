@@ -68,6 +68,10 @@ class TestNoApproval:
         hub = {"reference": {"reference": "Organization/hub"}, "role": {"text": "custodian"}}
         assert not approved(consent(provision={"type": "permit", "provision": [{"type": "deny", "actor": [hub]}]}))
 
+    def test_an_exception_alone_is_no_answer(self) -> None:
+        nurse = {"reference": {"reference": "Practitioner/n"}, "role": {"text": "recipient"}}
+        assert not approved(consent(provision={"type": "deny", "actor": [nurse]}))
+
     def test_it_names_nobody(self) -> None:
         assert row(consent(patient=None), NOW) is None
 
@@ -95,6 +99,20 @@ class TestApproval:
             "RelatedPerson/d",
             "by her daughter, who holds a lasting power of attorney",
         )
+
+    def test_until_a_day_and_recorded_by_somebody(self) -> None:
+        made = new_consent(
+            "c",
+            "Patient/p",
+            "Organization/hub",
+            NOW,
+            "by telephone",
+            recorded_by="Practitioner/sam",
+            until=NOW + timedelta(1),
+        )
+        assert approved(made)
+        assert not approved(made, now=NOW + timedelta(days=2))
+        assert made["extension"][1]["valueReference"] == {"reference": "Practitioner/sam"}
 
     def test_how_it_was_given_is_demanded(self) -> None:
         with pytest.raises(Refusal, match="how approval was given"):
@@ -130,6 +148,22 @@ class TestLatestDecision:
     def test_of_two_at_one_moment_the_no_counts(self) -> None:
         no = consent(provision={"type": "deny"})
         assert not approved(no, consent())
+
+    def test_withdrawing_the_newer_yes_does_not_bring_back_an_older_one(self) -> None:
+        newer = consent(dateTime="2026-11-21T09:00:00Z", provision={"type": "permit", "period": {"end": "2026-11-22"}})
+        assert approved(consent(), newer)
+        assert not approved(consent(), withdrawn(newer))
+        assert not approved(consent(), withdrawn(newer), now=NOW + timedelta(days=30))
+
+    def test_a_yes_that_a_newer_one_replaced_takes_nothing_away(self) -> None:
+        assert approved(withdrawn(consent()), consent(dateTime="2026-11-21T09:00:00Z"))
+
+    def test_a_yes_written_by_mistake_leaves_the_older_one(self) -> None:
+        assert approved(consent(), consent(dateTime="2026-11-21T09:00:00Z", status="entered-in-error"))
+
+    def test_a_no_that_was_taken_back_says_nothing(self) -> None:
+        no = consent(provision={"type": "deny"}, dateTime="2026-11-21T09:00:00Z", status="inactive")
+        assert approved(consent(), no)
 
     def test_a_no_that_has_ended_counts_no_more(self) -> None:
         ended = {"type": "deny", "period": {"end": "2026-11-20"}}

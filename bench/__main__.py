@@ -1,0 +1,85 @@
+"""`make bench`: the table of what is reached. `ARGS='--people 1500 --readings 20000 --seconds 4'` for a quick look."""
+
+import asyncio
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import measures
+from bench.measures import Measure, Row
+from bench.setting import Setting, say, setting
+
+SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "synthea"
+
+
+def main(
+    people: Annotated[int, typer.Option(help="Size of the population.")] = 110_000,
+    readings: Annotated[int, typer.Option(help="Readings stored before measuring.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(help="How long each measure runs.")] = 15.0,
+    lines: Annotated[int, typer.Option(help="Lines of the NDJSON measure.")] = 80_000,
+    workers: Annotated[int, typer.Option(help="Processes of the service.")] = 2,
+    only: Annotated[str, typer.Option(help="Names, parted by commas: posts ndjson visible boards synthea.")] = "",
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows here as well.")] = None,
+) -> None:
+    wanted = set(filter(None, only.split(",")))
+    rows = asyncio.run(_measure(people, readings, seconds, lines, workers, wanted))
+    table = Table("work", "figure", "ceiling", "of it", "reach", "", title=_machine())
+    for row in rows:
+        table.add_row(row.work, row.figure, row.ceiling, row.ratio, row.reach, "yes" if row.reached else "NO")
+    Console(width=160).print(table)
+    if as_json:
+        as_json.write_text(json.dumps([{name: getattr(row, name) for name in Row.__slots__} for row in rows], indent=1))
+
+
+async def _measure(people: int, readings: int, seconds: float, lines: int, workers: int, wanted: set[str]) -> list[Row]:
+    rows: list[Row] = []
+    async with setting(people, readings, workers) as here:
+        work: list[tuple[str, Measure]] = [
+            ("boards", lambda s: measures.board(s, "/mdt", "clinician", seconds)),
+            ("boards", lambda s: measures.board(s, "/today", "care-coordinator", seconds)),
+            ("visible", lambda s: measures.until_visible(s, seconds)),
+            ("posts", lambda s: measures.single_posts(s, seconds)),
+            ("ndjson", lambda s: measures.ndjson(s, lines)),
+        ]
+        if SHARED.is_dir():
+            work.append(("synthea", lambda s: measures.synthea(s, SHARED)))
+        largest = 0.0
+        for name, measure in work:
+            if wanted and name not in wanted:
+                continue
+            row = await measure(here)
+            say(f"{row.work}: {row.figure}; {row.ceiling} {row.ratio}")
+            rows.append(row)
+            largest = max(largest, here.memory())
+        rows.append(_memory(here, largest))
+    return rows
+
+
+def _memory(here: Setting, largest: float) -> Row:
+    return Row(
+        "resident memory of the service while doing all this",
+        f"{largest:,.0f} MB in the largest process",
+        "",
+        "",
+        "< 400 MB a process",
+        largest < 400,
+    )
+
+
+def _machine() -> str:
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}, PostgreSQL on the same machine"
+    )
+
+
+if __name__ == "__main__":
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

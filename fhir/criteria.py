@@ -152,6 +152,8 @@ class Criteria:
         patients = [reference.removeprefix("Patient/") for reference in wanted]
         if about_patient(spec, param) and all(f"Patient/{id_}" in wanted and ID.fullmatch(id_) for id_ in patients):
             # The same rows as by the key, through an index that is smaller and in the order of dates.
+            if len(patients) == 1:
+                return Sql(f"{alias}.patient_id = %s", (patients[0],))
             return Sql(f"{alias}.patient_id = ANY(%s::text[])", (patients,)) if patients else NEVER
         return _keys(alias, [key(name, reference) for reference in wanted for name in param.stored])
 
@@ -245,7 +247,7 @@ class Criteria:
             name, where = condition
             if target == "Patient" and about_patient(spec, param):
                 ids = f"SELECT {name}.id FROM r_patient {name} WHERE {where.text}"
-                found.append(Sql(f"{alias}.patient_id IN ({ids})", where.params))
+                found.append(Sql(f"{alias}.patient_id = ANY(ARRAY({ids}))", where.params))
                 continue
             for stored in param.stored:
                 references = f"SELECT %s || {name}.id FROM r_{target.lower()} {name} WHERE {where.text}"
@@ -274,15 +276,15 @@ class Criteria:
             return NEVER
         name, where = condition
         if spec.type == "Patient" and about_patient(inner, param):
-            ids = f"SELECT {name}.patient_id FROM r_{type_.lower()} {name} WHERE {where.text}"
-            return Sql(f"{alias}.id IN ({ids})", where.params)
+            ids = f"SELECT DISTINCT {name}.patient_id FROM r_{type_.lower()} {name} WHERE {where.text}"
+            return Sql(f"{alias}.id = ANY(ARRAY({ids}))", where.params)
         prefixes = [f"{stored}={spec.type}/" for stored in param.stored]
         key_ = f"key{next(self._numbers)}"
         ids = (
-            f"SELECT split_part({key_}, '/', 2) FROM r_{type_.lower()} {name}, unnest({name}.keys) AS {key_}"
+            f"SELECT DISTINCT split_part({key_}, '/', 2) FROM r_{type_.lower()} {name}, unnest({name}.keys) AS {key_}"
             f" WHERE {_any_start(key_, prefixes)} AND {where.text}"
         )
-        return Sql(f"{alias}.id IN ({ids})", (*prefixes, *where.params))
+        return Sql(f"{alias}.id = ANY(ARRAY({ids}))", (*prefixes, *where.params))
 
     def _inner(self, spec: ResourceSpec, query: Sequence[tuple[str, str]], depth: int) -> tuple[str, Sql] | None:
         """Alias and condition of a search inside the search; None when the actor may see nothing of the type."""

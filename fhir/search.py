@@ -47,8 +47,10 @@ class Sort:
 
     @property
     def direction(self) -> str:
-        """As `ORDER BY` takes it; rows without a value come last either way."""
-        return " DESC NULLS LAST" if self.descending else ""
+        """As `ORDER BY` takes it. No value counts as the least, so that one index serves both directions."""
+        if not self.nullable:
+            return " DESC" if self.descending else ""
+        return " DESC NULLS LAST" if self.descending else " NULLS FIRST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +235,15 @@ async def _rows(pg: Connection, type_: str, condition: Sql, request: Request) ->
     texts = ", ".join(f"{sort.expression}::text" for sort in sorts)
     order = ", ".join(f"{sort.expression}{sort.direction}" for sort in sorts)
     dates = "".join(f", r.{date_column(date)}" for date in SPECS[type_].dates)
-    # The page is cut before bodies are fetched: the limit must not be left to the plan of a join.
+    # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
+    # plan must fit the values, since one code may stand for ten rows and another for half the table.
     result = await pg.execute(
         f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}] FROM ("
         f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}{dates} FROM r_{type_.lower()} r"
         f" WHERE {where.text} ORDER BY {order} LIMIT %s) r"
         f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {order}",
         (*where.params, request.count + 1),
+        prepare=False,
     )
     return [_Row(Stored(type_, *row), keys, order) async for *row, keys, order in result]
 
@@ -251,19 +255,28 @@ def _beyond(sorts: Sequence[Sort], after: Sequence[str | None]) -> Sql:
     for sort, value in zip(sorts, after, strict=True):
         name = sort.expression
         if value is None:
-            # Rows without a value come last, so only the next columns tell them apart.
+            if not sort.descending:
+                parts.append(all_of([*level, Sql(f"{name} IS NOT NULL")]))
             level.append(Sql(f"{name} IS NULL"))
             continue
         beyond = Sql(f"{name} {'<' if sort.descending else '>'} %s::{sort.cast}", (value,))
-        if sort.nullable:
+        if sort.nullable and sort.descending:
             beyond = any_of([beyond, Sql(f"{name} IS NULL")])
         parts.append(all_of([*level, beyond]))
         level.append(Sql(f"{name} = %s::{sort.cast}", (value,)))
-    return any_of(parts)
+    after_all = any_of(parts)
+    first = sorts[0]
+    if after[0] is None or (first.nullable and first.descending) or len(sorts) == 1:
+        return after_all
+    # Implied by the rest, but only this tells PostgreSQL where in the index to begin.
+    start = Sql(f"{first.expression} {'<=' if first.descending else '>='} %s::{first.cast}", (after[0],))
+    return all_of([start, after_all])
 
 
 async def _count(pg: Connection, type_: str, condition: Sql) -> int:
-    result = await pg.execute(f"SELECT count(*) FROM r_{type_.lower()} r WHERE {condition.text}", condition.params)
+    result = await pg.execute(
+        f"SELECT count(*) FROM r_{type_.lower()} r WHERE {condition.text}", condition.params, prepare=False
+    )
     row = await result.fetchone()
     assert row is not None
     return int(row[0])
@@ -299,6 +312,7 @@ async def _included(
             f"SELECT f.type, f.id, f.keys, v.body, v.patient_id FROM ({text}) f"
             " JOIN resource_version v ON v.type = f.type AND v.id = f.id AND v.version = f.version LIMIT %s",
             (*(value for part in parts for value in part.params), MOST_INCLUDED + len(seen) + 1),
+            prepare=False,
         )
         level = {}
         async for kind, id_, keys, body, patient_id in result:

@@ -105,7 +105,10 @@ def resource_table(
         columns.append(Column("strings", TSVECTOR))
     columns += [Column(date_column(date), TSTZRANGE) for date in dates]
     table = Table(table_name, metadata, *columns)
-    Index(f"{table_name}_keys", table.c["keys"], postgresql_using="gin")
+    heavy = name in HEAVY
+    # A GIN index takes new rows to a list first; a short one keeps the pause short when the list is worked off.
+    pending = {"gin_pending_list_limit": 1024} if heavy else {}
+    Index(f"{table_name}_keys", table.c["keys"], postgresql_using="gin", postgresql_with=pending)
     if patient:
         # One person's list, the latest first, is the question asked most.
         latest = [table.c[date_column(date)].desc().nulls_last() for date in dates[:1]]
@@ -119,6 +122,9 @@ def resource_table(
             # A GiST index on the range serves every prefix (eq, ge, sa, ...), open periods included.
             where = text(f"{column.name} IS NOT NULL")
             Index(f"{table_name}_{column.name}", column, postgresql_using="gist", postgresql_where=where)
+    if heavy and dates:
+        first = table.c[date_column(dates[0])]
+        Index(f"{table_name}_latest", first.desc().nulls_last(), table.c.id.desc())
     return table
 
 

@@ -269,7 +269,7 @@ CASES = {
     # order
     "Patient?_sort=birthdate": "cat bob ann",
     "Patient?_sort=-birthdate": "ann bob cat",
-    "Patient?_sort=death-date": "bob ann cat",
+    "Patient?_sort=death-date": "ann cat bob",
     "Patient?_sort=-death-date,-_id": "bob cat ann",
     "Patient?_sort=-_id": "cat bob ann",
     "Patient?_sort=_lastUpdated": "ann bob cat",

@@ -1,0 +1,132 @@
+"""With 50,000 rows, the searches that people make read by index: an unnoticed table scan is a hub that stalls."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from fhir import search
+from fhir.store import Sql
+from hub.db import Database
+
+PEOPLE = 5_000
+READINGS = 50_000
+
+FILL = f"""
+INSERT INTO r_patient (id, version, updated, patient_id, keys, strings, d_birthdate)
+SELECT 'p' || n, 1, now(), 'p' || n,
+       ARRAY['gender=' || CASE n % 2 WHEN 0 THEN 'male' ELSE 'female' END, 'identifier=' || n],
+       array_to_tsvector(ARRAY['family=family' || n, 'name=family' || n, 'name=given' || n % 50]),
+       tstzrange('1930-01-01'::timestamptz + n * interval '5 days', '1930-01-02'::timestamptz + n * interval '5 days')
+FROM generate_series(1, {PEOPLE}) AS n;
+INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date)
+SELECT 'o' || n, 1, '2026-01-01'::timestamptz + n * interval '1 minute', 'p' || n % {PEOPLE},
+       ARRAY['status=final', 'code=' || n % 5, 'identifier=' || n, 'subject=Patient/p' || n % {PEOPLE},
+             'device=Device/' || n % 900],
+       tstzrange('2026-01-01'::timestamptz + n * interval '1 minute',
+                 '2026-01-01'::timestamptz + n * interval '1 minute 1 second')
+FROM generate_series(1, {READINGS}) AS n;
+INSERT INTO resource_version (type, id, version, updated, patient_id, author, method, body)
+SELECT 'Observation', id, version, updated, patient_id, 'Device/d', 'POST', '{{"resourceType":"Observation"}}'
+FROM r_observation;
+INSERT INTO resource_version (type, id, version, updated, patient_id, author, method, body)
+SELECT 'Patient', id, version, updated, patient_id, 'Device/d', 'POST', '{{"resourceType":"Patient"}}' FROM r_patient;
+INSERT INTO access (subject, patient_id, source, basis)
+SELECT 'Organization/hub', 'p' || n, 'CareTeam/' || n, 'hub' FROM generate_series(1, 2000) AS n;
+"""
+
+
+def everything(type_: str, alias: str) -> Sql | None:
+    return Sql("TRUE")
+
+
+def of_the_hub(type_: str, alias: str) -> Sql | None:
+    related = f"EXISTS (SELECT 1 FROM access WHERE access.patient_id = {alias}.patient_id AND access.subject = ANY(%s))"
+    return Sql(related, (["Organization/hub"],))
+
+
+class Explaining:
+    """A connection that keeps the plan of every statement it runs."""
+
+    def __init__(self, pg: psycopg.AsyncConnection[Any]) -> None:
+        self.pg = pg
+        self.plans: list[str] = []
+
+    async def execute(self, statement: str, params: Any = None, **options: Any) -> Any:
+        rows = await self.pg.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", params, **options)
+        self.plans.append("\n".join(row[0] for row in await rows.fetchall()))
+        return await self.pg.execute(statement, params, **options)
+
+
+@pytest.fixture(scope="module")
+async def filled(database: Database) -> AsyncIterator[Database]:
+    async with database.transaction() as tx:
+        await tx.pg.execute(FILL)
+    async with database.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
+        await raw.driver_connection.set_autocommit(True)
+        await raw.driver_connection.execute("VACUUM ANALYZE r_patient, r_observation, resource_version, access")
+        await raw.driver_connection.set_autocommit(False)
+    yield database
+
+
+async def plans(database: Database, path: str, visible: search.Visible) -> tuple[str, search.Page]:
+    type_, _, text = path.partition("?")
+    query = [(name, value) for name, _, value in (item.partition("=") for item in text.split("&"))]
+    async with database.transaction() as tx:
+        explaining = Explaining(tx.pg)
+        found = await search.search(explaining, type_, query, visible, "https://x", b"s", 100)  # type: ignore[arg-type]
+    return "\n".join(explaining.plans), found
+
+
+@pytest.mark.parametrize("visible", [everything, of_the_hub])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Observation?code=3&_count=20",
+        "Observation?identifier=777&_count=20",
+        "Observation?identifier=none&_count=20",
+        "Observation?patient=p7&_count=20",
+        "Observation?subject=Patient/p7,Patient/p8&_count=20",
+        "Observation?device=5&_count=20",
+        "Observation?date=2026-01-20&_count=20",
+        "Observation?date=ge2026-02-04&_count=20",
+        "Observation?date=lt2026-01-01T00:10&_count=20",
+        "Observation?patient=p7&code=2&date=ge2026-01-10&_sort=-date&_count=20",
+        "Observation?_sort=-date&_count=20",
+        "Observation?_sort=date&_count=20",
+        "Observation?_sort=-_lastUpdated&_count=20",
+        "Observation?_lastUpdated=ge2026-02-04&_count=20",
+        "Observation?subject:Patient.name=family77&_count=20",
+        "Observation?patient.identifier=77&_count=20",
+        "Patient?name=family49&_count=20",
+        "Patient?family:exact=none&_count=20",
+        "Patient?birthdate=1950-03&_count=20",
+        "Patient?birthdate=gt1998&_count=20",
+        "Patient?_has:Observation:patient:identifier=778&_count=20",
+        "Patient?identifier=778&_revinclude=Observation:patient&_count=20",
+        "Observation?identifier=778&_include=Observation:patient&_count=20",
+    ],
+)
+async def test_reads_by_index(filled: Database, path: str, visible: search.Visible) -> None:
+    plan, _ = await plans(filled, path, visible)
+    assert "Seq Scan on r_" not in plan, plan
+    assert "Seq Scan on resource_version" not in plan, plan
+
+
+async def test_the_test_would_notice(filled: Database) -> None:
+    plan, _ = await plans(filled, "Observation?status:not=final&_count=20", everything)
+    assert "Seq Scan on r_observation" in plan
+
+
+@pytest.mark.parametrize("order", ["_id", "-date", "_lastUpdated"])
+async def test_a_page_costs_what_it_holds(filled: Database, order: str) -> None:
+    plan, page = await plans(filled, f"Observation?_sort={order}&_count=20", everything)
+    assert len(page.entries) == 20
+    assert "actual rows=50000" not in plan, plan
+    link = dict(page.links)["next"].partition("?")[2]
+    plan, page = await plans(filled, f"Observation?{link}", everything)
+    assert len(page.entries) == 20
+    assert "Seq Scan" not in plan

@@ -23,6 +23,7 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
                    project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
     series.py      series, latest, sparklines for charts and boards
+    replay.py      would_have_raised(pg, order, now) -> alerts that new limits would have raised
 
 The path of a batch: take_turns of its people -> readings -> project_readings -> load_cases -> evaluate each ->
 live_flags of those with findings -> decide each -> to_fhir -> fhir.store.write -> project_flags.

@@ -9,7 +9,7 @@ from hub import flows
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import person as persons
-from hub.pages import records, words
+from hub.pages import words
 from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page

@@ -140,8 +140,8 @@ def _number(sent: Form, key: str) -> Decimal | None:
         raise refuse(
             422,
             "value",
-            f"{typed} {MEASURES[key].shown} cannot be right for {MEASURES[key].plain}. Measure again, and check the number "
-            "and the unit.",
+            f"{typed} {MEASURES[key].shown} cannot be right for {MEASURES[key].plain}. Measure again, and check "
+            "the number and the unit.",
         )
     return value
 

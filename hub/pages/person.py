@@ -80,7 +80,7 @@ _HOLDER = """(SELECT m.name FROM team_member m WHERE m.patient_id = person.patie
 
 
 async def find(pg: psycopg.AsyncConnection[Any], actor: Actor, patient_id: str) -> Person:
-    """The person, when the actor may see them. Raises Refusal 404, whether nobody is there or just not in their care."""
+    """The person, when the actor may see them. Refusal 404, whether nobody is there or just not in their care."""
     allowed = people(actor)
     other = people(actor, "other.patient_id")
     if allowed is None or other is None:

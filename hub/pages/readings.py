@@ -1,4 +1,4 @@
-"""All readings of a person: a chart per measure with its limits, a table under each, and where each reading came from."""
+"""All readings of a person: a chart per measure with its limits, a table under each, and where each came from."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -57,6 +57,15 @@ class Place:
     name: str
 
 
+# What patients and carers open; who has looked is for the person alone.
+OWN_PLACES = (
+    Place("/me", "My page"),
+    Place("/me/plan", "My plan"),
+    Place("/me/readings", "My readings"),
+    Place("/me/looked", "Who has looked"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What stands around every page: who is signed in, where they can go, whether this is a demonstration."""
@@ -76,6 +85,8 @@ def frame(actor: Actor | None) -> Frame:
     if actor is None:
         return Frame(demonstration)
     places, home = _places(actor.role)
+    if actor.kind == "patient":
+        places, home = OWN_PLACES[: 4 if actor.role == "patient" else 3], "/me"
     return Frame(
         demonstration=demonstration,
         home=home,

@@ -5,6 +5,16 @@ const zone = "Europe/London";
 
 const full = new Intl.DateTimeFormat("en-GB", { timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
+const hour = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { timeZone: zone, day: "numeric", month: "short" });
+
+// Midnight shows the day, other ticks the hour.
+function tick(seconds) {
+  const at = new Date(seconds * 1000);
+  const clock = hour.format(at);
+  return clock === "00:00" || clock === "24:00" ? day.format(at) : clock;
+}
+
 function limits(data) {
   return {
     hooks: {
@@ -77,7 +87,7 @@ function draw(box) {
         },
       },
     },
-    axes: [{ font: "13px Arial" }, { font: "13px Arial", size: 56 }],
+    axes: [{ font: "13px Arial", values: (_, ticks) => ticks.map(tick) }, { font: "13px Arial", size: 56 }],
     series: [
       { label: "When", value: (_, seconds) => (seconds === null ? "" : full.format(new Date(seconds * 1000))) },
       { label: name, stroke: "#005eb8", width: 2, spanGaps: true, points: { show: true, size: 6, fill: "#005eb8" }, value: (_, value) => show(value) },

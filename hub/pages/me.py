@@ -1,0 +1,381 @@
+"""What a person (or a carer for them) sees of their own record, on a phone first, in plain words."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from care_plans import queries
+from care_plans.parts import STATUS_WORDS
+from care_plans.patient_view import Worse, worse
+from care_plans.versions import since
+from fhir import store
+from fhir.outcome import Refusal, refuse
+from hub import boards
+from hub.access import visible
+from hub.db import Tx
+from hub.identity import Actor
+from hub.pages import hand, records, words
+from hub.pages import person as persons
+from hub.pages.door import Form, demand, form, runtime, signed_in, transaction
+from hub.pages.errors import PageRoute
+from hub.pages.person import Latest, Person
+from hub.pages.plan import letter_of
+from hub.pages.readings import RANGES, charts_of
+from hub.pages.records import Kept
+from hub.pages.rendering import page, role_words
+from monitoring import evaluation, state
+from monitoring.case import Facts, Finding
+from monitoring.measures import MEASURES
+from monitoring.readings import readings as typed_readings
+from monitoring.state import load_orders
+
+router = APIRouter(route_class=PageRoute)
+
+LOOKS = 300
+
+
+async def _whose(request: Request, tx: Tx, actor: Actor) -> tuple[str, list[dict[str, str]]]:
+    """The person that this page is about, and (for a carer of several) all of them.
+
+    `for` in the address chooses one. Raises Refusal 403 for staff, 404 when nobody has named the carer.
+    """
+    if actor.kind != "patient":
+        raise refuse(403, "forbidden", "This page is for patients and their carers.")
+    rows = await tx.pg.execute(
+        "SELECT person.patient_id, coalesce(person.called, split_part(person.given, ' ', 1), person.family)"
+        " FROM access JOIN person ON person.patient_id = access.patient_id"
+        " WHERE access.subject = %s AND access.basis IN ('self', 'carer')"
+        " AND (access.since IS NULL OR access.since <= now()) AND (access.until IS NULL OR access.until > now())"
+        " GROUP BY 1, 2 ORDER BY 2, 1",
+        (actor.reference,),
+    )
+    everyone = [{"id": row[0], "name": row[1]} for row in await rows.fetchall()]
+    wanted = request.query_params.get("for")
+    ids = [one["id"] for one in everyone]
+    if not ids or (wanted is not None and wanted not in ids):
+        raise refuse(
+            404, "not-found", "Nobody's record is open to you here. Ask the person, or their care coordinator."
+        )
+    return wanted or ids[0], everyone if len(everyone) > 1 else []
+
+
+@dataclass(slots=True)
+class Mine:
+    """What every one of these pages stands on."""
+
+    person: Person
+    everyone: list[dict[str, str]]
+    kept: Kept | None
+    worse: Worse
+    own: bool
+    now: datetime
+
+    def context(self) -> dict[str, Any]:
+        which = f"?for={self.person.patient_id}" if self.everyone else ""
+        return {
+            "person": self.person,
+            "everyone": self.everyone,
+            "which": which,
+            "own": self.own,
+            "worse": self.worse,
+            "now": self.now,
+        }
+
+
+async def _mine(request: Request, tx: Tx, actor: Actor) -> Mine:
+    now = persons.present()
+    patient_id, everyone = await _whose(request, tx, actor)
+    person = await persons.find(tx.pg, actor, patient_id)
+    kept = await records.current_plan(tx.pg, actor, patient_id)
+    hub = await records.hub_of(tx.pg, person.hub_id)
+    # Nobody here is told that readings are watched: hubs look at them in their hours.
+    advice = worse(kept.plan if kept else None, hub.name, hub.phone, runtime(request).settings.hub_hours, False)
+    return Mine(person, everyone, kept, advice, actor.reference == person.reference, now)
+
+
+@router.get("/me")
+async def me(request: Request) -> Response:
+    actor = await signed_in(request)
+    async with transaction(request) as tx:
+        mine = await _mine(request, tx, actor)
+        patient_id = mine.person.patient_id
+        latest = await persons.latest(tx.pg, patient_id, mine.now)
+        due = await _due(tx, patient_id, latest, mine.now)
+        members = await persons.members(tx.pg, actor, patient_id)
+        changes = await _changes(tx, actor, mine.kept)
+    await runtime(request).reads.record(persons.looked(actor, patient_id, "my page"))
+    return page(
+        request,
+        "me.html",
+        actor,
+        here="/me",
+        latest=[how(one, mine.now) for one in latest],
+        due=due,
+        team=persons.faces(members, mine.now),
+        changes=changes,
+        plan=plan_words(mine.kept),
+        can_add=actor.can("reading.write"),
+        **mine.context(),
+    )
+
+
+def how(one: Latest, now: datetime) -> dict[str, Any]:
+    """A reading with a plain word. Within limits is said only where there are limits, and never of an old reading."""
+    word = ""
+    look = "none"
+    if one.quality == "check":
+        look, word = "amber", "This may not be right. Please measure again."
+    elif one.stale:
+        look, word = "missed", "This is some time ago."
+    elif one.level != "none":
+        look, word = one.level, "Outside your limits. See “If I feel worse” below."
+    elif one.limits is not None:
+        look, word = "good", "Within your limits."
+    return {
+        "name": words.sentence(one.plain),
+        "shown": one.shown,
+        "when": one.when(now),
+        "look": look,
+        "word": word,
+        "key": one.measure,
+    }
+
+
+async def _due(tx: Tx, patient_id: str, latest: list[Latest], now: datetime) -> list[str]:
+    """What the person was asked to measure, and has not since the last interval ended."""
+    last = {one.measure: one.at for one in latest}
+    asked = (await load_orders(tx.pg, [patient_id])).get(patient_id, {})
+    found = []
+    for key, order in asked.items():
+        if order.every_hours is None or key == "diastolic" or key not in MEASURES:
+            continue
+        at = last.get(key)
+        name = "blood pressure" if key == "systolic" else MEASURES[key].plain
+        if at is None:
+            found.append(f"Measure your {name} for the first time.")
+        elif now - at > timedelta(hours=order.every_hours):
+            found.append(f"Measure your {name}. The last time was {words.when(at, now)}.")
+    return found
+
+
+async def _changes(tx: Tx, actor: Actor, kept: Kept | None) -> list[str]:
+    """What changed in the plan since the reader looked last; nothing when they have never looked."""
+    if kept is None:
+        return []
+    row = await (
+        await tx.pg.execute(
+            "SELECT version FROM plan_reader WHERE plan_id = %s AND reader = %s", (kept.plan.id, actor.reference)
+        )
+    ).fetchone()
+    if row is None or row[0] >= kept.version:
+        return []
+    return [change.sentence for change in since(await queries.versions(tx.pg, kept.plan.id), row[0])]
+
+
+def plan_words(kept: Kept | None) -> dict[str, Any] | None:
+    if kept is None:
+        return None
+    return {
+        "status": STATUS_WORDS.get(kept.plan.status, kept.plan.status),
+        "what_matters": kept.plan.what_matters,
+        "goals": [goal.text for goal in kept.plan.goals if goal.open and goal.text][:3],
+    }
+
+
+@router.get("/me/plan")
+async def plan(request: Request) -> Response:
+    actor = await signed_in(request)
+    async with transaction(request) as tx:
+        mine = await _mine(request, tx, actor)
+        kept, person, letter = mine.kept, mine.person, None
+        changes = await _changes(tx, actor, kept)
+        if kept is not None:
+            letter = await letter_of(tx, actor, person, kept, mine.now, runtime(request).settings.hub_hours)
+            await queries.mark_read(tx.pg, kept.plan.id, actor.reference, kept.version, mine.now)
+    await runtime(request).reads.record(persons.looked(actor, person.patient_id, "my plan", "CarePlan"))
+    return page(
+        request, "my_plan.html", actor, here="/me/plan", letter=letter, changes=changes, kept=kept, **mine.context()
+    )
+
+
+@router.get("/me/readings")
+async def my_readings(request: Request) -> Response:
+    actor = await signed_in(request)
+    return await _readings_page(request, actor)
+
+
+async def _readings_page(
+    request: Request, actor: Actor, sent: Form | None = None, problem: str | None = None
+) -> Response:
+    range_ = request.query_params.get("range", "month")
+    range_ = range_ if range_ in RANGES else "month"
+    async with transaction(request) as tx:
+        mine = await _mine(request, tx, actor)
+        charts = await charts_of(tx, actor, mine.person.patient_id, range_, mine.now)
+    await runtime(request).reads.record(
+        persons.looked(actor, mine.person.patient_id, "my readings", "Observation", "search")
+    )
+    context = mine.context()
+    more = f"&for={mine.person.patient_id}" if mine.everyone else ""
+    fields = hand.fields(f"/me/readings{context['which']}", sent, problem) | {"big": True}
+    return page(
+        request,
+        "my_readings.html",
+        actor,
+        422 if problem else 200,
+        here="/me/readings",
+        charts=charts,
+        range=range_,
+        ranges=[
+            {"name": name, "href": f"/me/readings?range={key}{more}", "current": key == range_}
+            for key, (name, _) in RANGES.items()
+        ],
+        can_limit=False,
+        can_correct=False,
+        can_add=actor.can("reading.write"),
+        **fields,
+        **context,
+    )
+
+
+@router.post("/me/readings")
+async def add_reading(request: Request) -> Response:
+    actor = await signed_in(request)
+    demand(actor, "reading.write")
+    sent = await form(request, actor)
+    try:
+        async with transaction(request) as tx:
+            patient_id, everyone = await _whose(request, tx, actor)
+            saved = await hand.save(tx, actor, patient_id, sent)
+    except Refusal as refusal:
+        if refusal.status != 422:
+            raise
+        return await _readings_page(request, actor, sent, refusal.issues[0].diagnostics)
+    shown = "&".join(f"reading={observation['id']}" for observation in saved)
+    return RedirectResponse(f"/me/saved?{shown}{f'&for={patient_id}' if everyone else ''}", 303)
+
+
+@router.get("/me/saved")
+async def saved(request: Request) -> Response:
+    """What was saved, and what to do now: said at once, by rule, without waiting for anyone."""
+    actor = await signed_in(request)
+    async with transaction(request) as tx:
+        mine = await _mine(request, tx, actor)
+        stored = [
+            await store.read(tx.pg, "Observation", observation, visible(actor))
+            for observation in request.query_params.getlist("reading")[:12]
+        ]
+        observations = [
+            one.resource for one in stored if one.resource is not None and one.patient_id == mine.person.patient_id
+        ]
+        if not observations:
+            raise refuse(404, "not-found", "There is no such reading.")
+        taken = [
+            reading
+            for observation in observations
+            for reading in typed_readings(observation, mine.now, synthetic=mine.person.synthetic)
+        ]
+        facts = {mine.person.patient_id: Facts(mine.person.birth_date)}
+        cases = await state.load_cases(tx.pg, taken, mine.now, facts)
+        findings = [
+            finding for case in cases.values() for finding in evaluation.evaluate(case) if isinstance(finding, Finding)
+        ]
+    worst = max((finding.severity for finding in findings), default=0)
+    return page(
+        request,
+        "saved.html",
+        actor,
+        here="/me/readings",
+        taken=[
+            {
+                "name": words.sentence(MEASURES[one.measure].plain),
+                "shown": one.show(),
+                "when": words.when(one.at, mine.now),
+            }
+            for one in taken
+        ],
+        worst=worst,
+        advice=list(dict.fromkeys(finding.advice for finding in findings if finding.advice)),
+        **mine.context(),
+    )
+
+
+@router.get("/me/looked")
+async def looked(request: Request) -> Response:
+    """Who has looked at or changed the record, from the audit trail."""
+    actor = await signed_in(request)
+    async with transaction(request) as tx:
+        mine = await _mine(request, tx, actor)
+        if not mine.own:
+            raise refuse(403, "forbidden", "Only the person themselves sees who has looked at their record.")
+        rows = await tx.pg.execute(
+            "SELECT at, actor, role, action, type, detail FROM audit WHERE patient_id = %s AND actor <> %s"
+            " AND outcome = 'ok' ORDER BY at DESC LIMIT %s",
+            (mine.person.patient_id, actor.reference, LOOKS),
+        )
+        found = await rows.fetchall()
+        names = await boards.names(tx.pg, {row[1] for row in found})
+    await runtime(request).reads.record(persons.looked(actor, mine.person.patient_id, "who has looked", "AuditEvent"))
+    return page(request, "looked.html", actor, here="/me/looked", days=_days(found, names, mine.now), **mine.context())
+
+
+ACTIONS = {"create": "added", "update": "changed", "delete": "took out", "export": "copied out"}
+THINGS = {
+    "CarePlan": "your plan",
+    "Goal": "your goals",
+    "Observation": "readings",
+    "Flag": "an alert",
+    "Task": "a task",
+    "CareTeam": "your team",
+    "Consent": "your approval",
+    "Patient": "your details",
+    "ServiceRequest": "your limits",
+}
+
+
+def _days(rows: list[Any], names: dict[str, str], now: datetime) -> list[dict[str, Any]]:
+    """By day and person: `Pauline Sparkes, care coordinator: looked at the summary, your plan`."""
+    today = persons.today(now)
+    days: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
+    for at, who, role, action, type_, detail in rows:
+        day = words.sentence(words.day(at.astimezone(words.LONDON).date(), today))
+        if role == "device":
+            name = "A device"
+        elif role in ("engine", "importer"):
+            name = "Care Hub"
+        else:
+            name = names.get(who, "Another system" if role == "ehr-system" else "Someone who works here")
+        thing = THINGS.get(type_ or "", "your record")
+        if action in ACTIONS:
+            did = f"{ACTIONS[action]} {thing}"
+        else:
+            shown = (detail or {}).get("page") if isinstance(detail, dict) else None
+            did = f"looked at {PAGES.get(shown or '', thing)}"
+        days.setdefault(day, {}).setdefault((name, "" if name in ("A device", "Care Hub") else role_words(role)), {})[
+            did
+        ] = None
+    return [
+        {
+            "day": day,
+            "people": [{"name": name, "role": role, "did": ", ".join(did)} for (name, role), did in people.items()],
+        }
+        for day, people in days.items()
+    ]
+
+
+PAGES = {
+    "summary": "your summary",
+    "plan": "your plan",
+    "plan versions": "older versions of your plan",
+    "readings": "your readings",
+    "team": "your team",
+    "flag": "an alert",
+    "limits": "your limits",
+    "approval": "your approval",
+    "my page": "your page",
+    "my plan": "your plan",
+    "my readings": "your readings",
+}

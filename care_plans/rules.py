@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 
 from care_plans.consent import approval_required
-from care_plans.facts import OWNED, Facts, Pair, person
+from care_plans.facts import Facts, Pair, person
 from care_plans.plan import goal_ids, is_active_plan, is_persons_plan, is_suspended, stopped
 from care_plans.shapes import EXTENSION, JSON, extension, literals
 from fhir.outcome import refuse
@@ -136,10 +136,9 @@ def references_are_own(before: JSON | None, after: JSON | None, facts: Facts) ->
     if after is None:
         return
     for key in ("goal", "careTeam", "addresses"):
-        for position, reference in enumerate(literals(after.get(key))):
-            if reference.partition("/")[0] not in OWNED or reference not in facts.owners:
-                continue
-            if facts.owners[reference] != person(after):
+        for position, referenced in enumerate(after.get(key) or ()):
+            reference = next(iter(literals([referenced])), "")
+            if reference in facts.owners and facts.owners[reference] != person(after):
                 raise refuse(
                     422,
                     "business-rule",

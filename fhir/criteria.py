@@ -30,6 +30,9 @@ PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 LONGEST_CHAIN = 4
 MOST_VALUES = 2_000
 
+# Where HL7 keeps the systems of elements of type `code`: `status=http://hl7.org/fhir/observation-status|final`.
+_HL7 = "http://hl7.org/fhir/"
+
 NEVER = Sql("FALSE")
 ALWAYS = Sql("TRUE")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -93,6 +96,8 @@ class Criteria:
             return self._id(spec, alias, asked, values)
         if param.type == "date":
             return any_of([self._date(spec, alias, param, asked, one) for one in values])
+        if param.type in ("string", "token") and any(not unescaped(one).strip(" |") for one in values):
+            raise _bad(spec, written, f"'{written}={value[:100]}' says nothing to look for")
         if param.type == "string":
             return self._string(alias, param, asked.modifier, values)
         if param.type == "uri":
@@ -115,7 +120,8 @@ class Criteria:
                 if not bar:
                     exact.append(key(name, system))
                 elif code:
-                    exact.append(key(name, f"{system}|{code}"))
+                    implied = param.bare and (not system or system.startswith(_HL7))
+                    exact.append(key(name, code if implied else f"{system}|{code}"))
                 elif name == "identifier":
                     exact.append(key(name, f"{system}|"))
                 else:

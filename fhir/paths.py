@@ -61,7 +61,11 @@ class Path:
     truth: bool = False
 
     def values(self, resource: dict[str, Any]) -> list[Any]:
-        found = [value for key in resource if self.head.named(key) for value in self.tail(resource[key])]
+        plain = resource.get(self.head.name) if self.head.chosen is None else None
+        if plain is not None:
+            found = self.tail(plain)
+        else:
+            found = [value for key in resource if self.head.named(key) for value in self.tail(resource[key])]
         return [any(value is not False for value in found)] if self.truth else found
 
 

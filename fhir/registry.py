@@ -4,7 +4,7 @@ Made from `data/search-parameters.json` (HL7 FHIR R4, CC0). Importing this modul
 `fhir.tables.metadata`; it compiles nothing else, so that it stays cheap for every command line.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ _BUSY_WITHOUT_PATIENT = frozenset((
 class SearchParam:
     """A search parameter.
 
-    `targets` are the types a reference may name (empty: any). `stored` names the parameters whose index entries answer
+    `targets` are the types a reference may name (empty: any). `bare` marks a token whose element is a plain `code`, so
+    that its system is implied. `stored` names the parameters whose index entries answer
     this one, so that `Observation?patient=` and `combo-code=` cost no entries of their own.
     """
 
@@ -48,6 +49,7 @@ class SearchParam:
     expression: str
     targets: frozenset[str] = frozenset()
     stored: tuple[str, ...] = ()
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ def _spec(type_: str, rows: dict[str, Any], common: dict[str, SearchParam], comp
 
 
 def _param(code: str, row: list[Any]) -> SearchParam:
-    kind, expression, targets = row
-    return SearchParam(code, kind, expression, frozenset(targets) - {"Resource"}, (code,))
+    kind, expression, targets, *bare = row
+    return SearchParam(code, kind, expression, frozenset(targets) - {"Resource"}, (code,), bool(bare))
 
 
 def _shared(params: dict[str, SearchParam]) -> dict[str, SearchParam]:
@@ -120,7 +122,7 @@ def _shared(params: dict[str, SearchParam]) -> dict[str, SearchParam]:
             parts = [_unrestricted(part, param) for part in alternatives(param.expression)]
             owners = [single.get((param.type, part)) for part in parts]
             stored = tuple(dict.fromkeys(owner for owner in owners if owner)) if all(owners) else (code,)
-        shared[code] = SearchParam(code, param.type, param.expression, param.targets, stored)
+        shared[code] = replace(param, stored=stored)
     return shared
 
 

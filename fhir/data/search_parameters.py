@@ -2,7 +2,8 @@
 
 Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-patient.json` (CC0). Shape of the result:
 `{"params": {type: {code: [kind, expression, targets]}}, "patient": {type: [codes]}}`, where the parameters of every
-type stand under `Resource`, and `targets` is empty for anything but a reference.
+type stand under `Resource`, and `targets` is empty for anything but a reference. A fourth item, true, marks a token
+whose element is a bare `code` (its system is implied by the element), which the models of fhir.resources tell.
 """
 
 import json
@@ -10,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from fhir.resources.R4B import get_fhir_model_class
 
 TARGET = Path(__file__).parent / "search-parameters.json"
 # A parameter that names nearly every type as its target means any type.
@@ -46,6 +49,29 @@ def targets(parameter: dict[str, Any], paths: list[str], allowed: dict[str, list
     return ["Resource"] if "Resource" in found else sorted(found)
 
 
+def is_bare_code(path: str) -> bool:
+    """Whether `Type.a.b` is an element of type `code`, such as `Patient.gender`."""
+    type_, *names = path.split(".")
+    if not re.fullmatch(r"[\w.]+", path) or not names:
+        return False
+    for name in names:
+        try:
+            fields = get_fhir_model_class(type_).model_fields
+        except KeyError:
+            return False
+        found = next((field for key, field in fields.items() if name in (key, field.alias)), None)
+        if found is None:
+            return False
+        annotation = str(found.annotation)
+        if "Code()" in annotation:
+            return name == names[-1]
+        inner = re.search(r"abc\.(\w+)Type", annotation)
+        if inner is None:
+            return False
+        type_ = inner[1]
+    return False
+
+
 def compact(folder: Path) -> dict[str, Any]:
     definitions = json.loads((folder / "search-parameters.json").read_text())
     allowed = json.loads((folder / "reference-targets.json").read_text())
@@ -62,7 +88,10 @@ def compact(folder: Path) -> dict[str, Any]:
             if not paths:
                 continue
             names = targets(definition, paths, allowed) if kind == "reference" else []
-            params.setdefault(base, {})[definition["code"]] = [kind, " | ".join(paths), names]
+            row: list[Any] = [kind, " | ".join(paths), names]
+            if kind == "token" and all(map(is_bare_code, paths)):
+                row.append(True)
+            params.setdefault(base, {})[definition["code"]] = row
     return {
         "params": {base: dict(sorted(codes.items())) for base, codes in sorted(params.items())},
         "patient": {item["code"]: item["param"] for item in compartment["resource"] if item.get("param")},

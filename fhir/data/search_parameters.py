@@ -14,6 +14,8 @@ from typing import Any
 
 from fhir.resources.R4B import get_fhir_model_class
 
+from fhir.types import SERVED
+
 TARGET = Path(__file__).parent / "search-parameters.json"
 # A parameter that names nearly every type as its target means any type.
 ANY = 100
@@ -55,10 +57,7 @@ def is_bare_code(path: str) -> bool:
     if not re.fullmatch(r"[\w.]+", path) or not names:
         return False
     for name in names:
-        try:
-            fields = get_fhir_model_class(type_).model_fields
-        except KeyError:
-            return False
+        fields = get_fhir_model_class(type_).model_fields
         found = next((field for key, field in fields.items() if name in (key, field.alias)), None)
         if found is None:
             return False
@@ -79,7 +78,7 @@ def compact(folder: Path) -> dict[str, Any]:
     params: dict[str, dict[str, list[Any]]] = {}
     for definition in definitions:
         for base in definition.get("base", ()):
-            if base == "DomainResource" or "expression" not in definition:
+            if base not in SERVED | {"Resource"} or "expression" not in definition:
                 continue
             paths = alternatives(definition["expression"], base)
             if base == "Resource" and not definition["expression"].startswith("Resource."):
@@ -89,7 +88,7 @@ def compact(folder: Path) -> dict[str, Any]:
                 continue
             names = targets(definition, paths, allowed) if kind == "reference" else []
             row: list[Any] = [kind, " | ".join(paths), names]
-            if kind == "token" and all(map(is_bare_code, paths)):
+            if kind == "token" and base != "Resource" and all(map(is_bare_code, paths)):
                 row.append(True)
             params.setdefault(base, {})[definition["code"]] = row
     return {

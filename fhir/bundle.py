@@ -244,9 +244,12 @@ def condition_of(reference: str) -> Condition | None:
 
 def _parameters(query: str, expression: str | None) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     except ValueError:
-        raise refuse(400, "value", f"{query[:200]!r} are no search parameters", expression) from None
+        pairs = None
+    if pairs is None or any("\x00" in name or "\x00" in value for name, value in pairs):
+        raise refuse(400, "value", f"{query[:200]!r} are no search parameters", expression)
+    return pairs
 
 
 def _written_twice(steps: list[Step]) -> Iterator[Issue]:

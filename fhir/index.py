@@ -306,16 +306,21 @@ def instants(text: str) -> tuple[datetime, datetime | None]:
     return datetime(year, month, 1, tzinfo=UTC), end
 
 
-def _clock(text: str) -> tuple[datetime, datetime]:
+def _clock(text: str) -> tuple[datetime, datetime | None]:
     leap = text[17:19] == "60"
     low = datetime.fromisoformat(text[:17] + "59" + text[19:] if leap else text)
     if low.tzinfo is None:
         low = low.replace(tzinfo=UTC)
-    if leap:
-        low += timedelta(seconds=1)
     if text[16:17] != ":":
-        return low, low + timedelta(minutes=1)
-    if text[19:20] != ".":
-        return low, low + timedelta(seconds=1)
-    digits = len(text[20:]) - len(text[20:].lstrip("0123456789"))
-    return low, low + timedelta(microseconds=max(1, 10 ** (6 - digits)))
+        step = timedelta(minutes=1)
+    elif text[19:20] != ".":
+        step = timedelta(seconds=1)
+    else:
+        digits = len(text[20:]) - len(text[20:].lstrip("0123456789"))
+        step = timedelta(microseconds=max(1, 10 ** (6 - digits)))
+    try:
+        low += timedelta(seconds=1) if leap else timedelta()
+        return low, low + step
+    except OverflowError:
+        # 9999-12-31T23:59:59Z is how many systems write "for ever".
+        return low, None

@@ -129,7 +129,8 @@ def _why_malformed(raw: bytes, message: str) -> str:
     if found := _POSITION.search(message):
         at = int(found.group(1))
         near = raw[max(0, at - 20) : at + 20].decode("utf-8", "replace")
-        return f"{message[: found.start()]} at byte {at}, near: {near}"
+        shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in near)
+        return f"{message[: found.start()]} at byte {at}, near: {shown}"
     return message
 
 

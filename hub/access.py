@@ -291,6 +291,8 @@ def _instant(text: str | None, last: bool) -> datetime | None:
     start = datetime(year, month or 1, day or 1, tzinfo=UTC)
     if not last:
         return start
+    if text.startswith("9999"):
+        return None  # how many systems write "for ever"; no instant comes after it
     if day:
         return start + timedelta(days=1)
     return datetime(year + (month in (0, 12)), 1 if month in (0, 12) else month + 1, 1, tzinfo=UTC)

@@ -471,7 +471,7 @@ def _interactions(path: list[str]) -> dict[str, Handler]:
             return {"GET": vread}
         case [id_, within] if type_ == "Patient" and store.ID.fullmatch(id_) and within in SERVED:
             return {"GET": find_in_compartment}
-    raise refuse(404, "not-found", f"there is nothing at /fhir/{'/'.join(path)[:200]}")
+    raise refuse(404, "not-found", f"there is nothing at {'/fhir/' + '/'.join(path)[:200]!r}")
 
 
 def _unknown_type(type_: str) -> Refusal:

@@ -78,6 +78,7 @@ class TestReasons:
             ({"id": "a b"}, "value", "Observation.id", "1 to 64 letters"),
             ({"effectiveDateTime": "2026-02-30"}, "value", "Observation.effective", "a date that exists"),
             ({"effectiveDateTime": "2026-11-21T09:30"}, "value", "Observation.effective", "with zone"),
+            ({"issued": "2016-12-31T23:59:60Z"}, "value", "Observation.issued", "no leap second"),
             ({"issued": "2026-11-21"}, "value", "Observation.issued", "date and time with zone"),
             ({"valueString": "fast"}, "structure", "Observation.value", "valueQuantity, valueString"),
             ({"valueQuantity": {"value": "71.5"}}, "structure", "Observation.value.value", "a JSON number, not text"),

@@ -72,6 +72,18 @@ class Case:
             if oldest <= one.at < reading.at and one.observation_id != reading.observation_id
         ]
 
+    def neighbours(self, reading: Reading, within: timedelta) -> Sequence[Reading]:
+        """The readings of the same measure just before and just after it, at most *within* away. What was measured
+        earlier may arrive later, so either may be the one that confirms."""
+        after: list[Reading] = []
+        for one in self.recent.get(reading.measure, ()):
+            if one.observation_id == reading.observation_id:
+                continue
+            if one.at < reading.at:
+                return [near for near in (one, *after) if abs(near.at - reading.at) <= within]
+            after = [one]
+        return [near for near in after if near.at - reading.at <= within]
+
     def latest(self, measure: str, at: datetime, within: timedelta) -> Reading | None:
         """The newest reading not after *at* and at most *within* older."""
         for one in self.recent.get(measure, ()):

@@ -58,6 +58,7 @@ class Flag:
     resolved_by: str | None = None
     resolved_at: datetime | None = None
     resolved_why: str | None = None
+    advice: str | None = None
 
     @property
     def live(self) -> bool:
@@ -102,6 +103,7 @@ def decide(
             count=1,
             opened=now,
             refreshed=now,
+            advice=finding.advice,
         )
         return Decision("open", flag, worse=True)
     worse = finding.severity > live.severity
@@ -112,6 +114,7 @@ def decide(
         rule_version=finding.rule_version,
         severity=max(live.severity, finding.severity),
         summary=finding.summary if finding.severity >= live.severity else live.summary,
+        advice=finding.advice if finding.severity >= live.severity else live.advice,
         reasons=_merge(finding.reasons, live.reasons),
         observations=list(dict.fromkeys((*live.observations, *finding.observations)))[-MOST_OBSERVATIONS:],
         count=live.count + 1,
@@ -149,6 +152,8 @@ def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
         {"url": "count", "valueInteger": flag.count},
         {"url": "refreshed", "valueDateTime": flag.refreshed.isoformat()},
     ]
+    if flag.advice:
+        state.append({"url": "advice", "valueString": flag.advice})
     if flag.hub_id:
         state.append({"url": "hub", "valueReference": {"reference": f"Organization/{flag.hub_id}"}})
     state += [{"url": "reason", "extension": _reason_parts(one)} for one in flag.reasons]
@@ -222,6 +227,7 @@ def from_fhir(resource: JSON, version: int) -> Flag | None:
         resolved_by=by[1],
         resolved_at=at[1],
         resolved_why=why[1],
+        advice=one["advice"]["valueString"] if "advice" in one else None,
     )
 
 

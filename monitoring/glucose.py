@@ -30,7 +30,7 @@ HYPO = (
 
 def evaluate(case: Case) -> Verdict | None:
     """Level 2 low (below 3.0) red; level 1 low (below 3.9) amber at once, since waiting for a repeat is what harms;
-    level 2 high (above 13.9) information, amber when the reading before it was as high; level 1 high (above 10.0)
+    level 2 high (above 13.9) information, amber when the reading next to it is as high; level 1 high (above 10.0)
     information when it persists. Banded on the value as shown (one decimal), so that 70 and 54 mg/dL are 3.9 and 3.0,
     as the consensus writes them."""
     if case.personal("glucose"):
@@ -50,16 +50,16 @@ def _one(case: Case, reading: Reading) -> Verdict | None:
         return Verdict(AMBER, f"{text}.", (reason(reading, text),), HYPO)
     if value < LEVEL_1_HIGH:
         return None
-    earlier = case.before(reading, WINDOW)
     if value >= LEVEL_2_HIGH:
         text = f"{shown}, above 13.9 mmol/L (level 2 high)"
-        if earlier and _value(earlier[0]) >= LEVEL_2_HIGH:
-            confirmed = reason(earlier[0], f"confirmed by {earlier[0].show()} before it")
+        confirming = [one for one in case.neighbours(reading, WINDOW) if _value(one) >= LEVEL_2_HIGH]
+        if confirming:
+            confirmed = reason(confirming[0], f"confirmed by {confirming[0].show()}")
             return Verdict(AMBER, f"{text}.", (reason(reading, text), confirmed), MEASURE_AGAIN)
         asked = f"{text}; a repeat is asked for."
         return Verdict(INFORMATION, asked, (reason(reading, text),), MEASURE_AGAIN, repeat=True)
     high: list[Reading] = [reading]
-    for one in earlier:
+    for one in case.before(reading, WINDOW):
         if _value(one) < LEVEL_1_HIGH:
             break
         high.append(one)

@@ -129,14 +129,14 @@ def evaluate(case: Case) -> Verdict | None:
     """Red from 7, amber from 5 or with a single 3.
 
     A partial score is a lower bound, so it may raise but never reassure. In a partial set a single 3 is left to the
-    rule that watches that measure by itself (home oximetry, personal limits): one fact, one flag.
+    rule that watches that measure by itself (oximetry, very high pressure, personal limits): one fact, one flag.
     """
     if not applies(case):
         return None
     best: tuple[int, Score, dict[str, Reading]] | None = None
-    for moment in sorted({one.at for key in PARAMETERS for one in case.new.get(key, ())}, reverse=True):
+    for moment in _moments(case):
         result, used = at(case, moment)
-        severity = _severity(case, result)
+        severity = _severity(case, result, used)
         if severity and (best is None or (severity, result.at_least) > (best[0], best[1].at_least)):
             best = severity, result, used
     if best is None:
@@ -152,15 +152,31 @@ def evaluate(case: Case) -> Verdict | None:
     return Verdict(severity, f"{result.text()}{single}.", reasons)
 
 
-def _severity(case: Case, result: Score) -> int:
+def _moments(case: Case) -> list[datetime]:
+    """When to score, newest first: at each new reading, and at what was measured up to an hour after but came first."""
+    new = [one.at for key in PARAMETERS for one in case.new.get(key, ())]
+    first, last = min(new), max(new)
+    known = {one.at for key in PARAMETERS for one in case.recent.get(key, ()) if first <= one.at <= last + WINDOW}
+    return sorted((at for at in known if any(one <= at <= one + WINDOW for one in new)), reverse=True)
+
+
+def _severity(case: Case, result: Score, used: Mapping[str, Reading]) -> int:
     if result.at_least >= EMERGENCY:
         return RED
     if result.at_least >= URGENT:
         return AMBER
     singles = result.singles
     if result.missing:
-        singles = tuple(key for key in singles if key != "spo2" and not case.personal(key))
+        singles = tuple(key for key in singles if not _watched(case, used[key]))
     return AMBER if singles else 0
+
+
+def _watched(case: Case, reading: Reading) -> bool:
+    """Whether another rule speaks of this value."""
+    if reading.measure == "spo2" or case.personal(reading.measure):
+        return True
+    limits = case.default(reading.measure)
+    return limits is not None and reading.value is not None and limits.level(reading.value)[0] > 0
 
 
 def _age(born: date, now: datetime) -> int:

@@ -37,8 +37,8 @@ def _intro() -> Iterable[str]:
         "Test readings (HTEST) of real persons are kept apart and raise nothing.",
         "Personal limits, set by a named clinician with reason and review date, replace the default thresholds of that "
         "measure.",
-        "Red opens at once. Amber from limits counts when the reading before it was beyond them too, no more than "
-        f"{_span(thresholds.CONFIRM_WITHIN)} earlier; a first one is shown as information while a repeat is asked for.",
+        "Red opens at once. Amber from limits counts when the reading next to it is beyond them too, no more than "
+        f"{_span(thresholds.CONFIRM_WITHIN)} away; a first one is shown as information while a repeat is asked for.",
         "One live flag per rule and person. Later readings add to it; its severity rises, never falls; a worse value "
         "opens an acknowledged flag again. Only a person ends a flag, saying why. A flag keeps the rule's version and "
         "the readings behind it.",
@@ -59,7 +59,7 @@ def _rules() -> Iterable[str]:
     names = ", ".join(f"`{rule.id}`" for rule in personal)
     yield (
         f"| {names} | {versions} | A value at or beyond the limits that a named clinician set for this person: red at"
-        " once, amber when the reading before it was beyond them too, else a repeat is asked for. |"
+        " once, amber when the reading next to it is beyond them too, else a repeat is asked for. |"
         f" {_needs(personal[0])} | {personal[0].source} |"
     )
     yield ""

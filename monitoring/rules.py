@@ -69,7 +69,7 @@ RULES: tuple[Rule, ...] = (
         version=1,
         name="Oxygen level at home",
         sentence=(
-            "Oxygen saturation of 92 % or less (red at once), or 93 to 94 % (amber when the reading before it was as "
+            "Oxygen saturation of 92 % or less (red at once), or 93 to 94 % (amber when the reading next to it is as "
             "low, else a repeat is asked for). On SpO2 scale 2: 83 % or less red, 84 to 87 % amber when repeated, and "
             "95 % or more on oxygen amber. Silent where a clinician set personal limits."
         ),
@@ -124,7 +124,7 @@ RULES: tuple[Rule, ...] = (
         name="Glucose",
         sentence=(
             "Glucose below 3.0 mmol/L red, below 3.9 amber; above 13.9 information with a repeat asked for, amber when "
-            "the reading before was as high; above 10.0 information when it stays so for 6 hours and 3 readings. "
+            "the reading next to it is as high; above 10.0 information when it stays so for 6 hours and 3 readings. "
             "Silent where a clinician set personal limits."
         ),
         triggers=frozenset({"glucose"}),
@@ -140,7 +140,7 @@ RULES: tuple[Rule, ...] = (
             name=f"Personal limits: {MEASURES[key].name.lower()}",
             sentence=(
                 f"{MEASURES[key].name} at or beyond the limits that a named clinician set for this person: red at "
-                "once, amber when the reading before it was beyond them too, else a repeat is asked for."
+                "once, amber when the reading next to it is beyond them too, else a repeat is asked for."
             ),
             triggers=frozenset({key}),
             needs={key: thresholds.CONFIRM_WITHIN},

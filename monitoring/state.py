@@ -64,15 +64,18 @@ async def _earlier(
     by_patient: Mapping[str, Sequence[Reading]],
     orders: Mapping[str, Mapping[str, Order]],
 ) -> dict[str, list[Reading]]:
-    """What the rules need of each person. Most people of a batch need the same, so a need is sent once and joined."""
+    """What the rules need of each person. Most people of a batch need the same, so a need is sent once and joined.
+
+    Later readings than the new ones come too: what is measured earlier may arrive later.
+    """
     needs: dict[frozenset[tuple[str, float]], int] = {}
-    people: list[tuple[str, int, float, float]] = []
+    people: list[tuple[str, int, float]] = []
     for patient_id, readings in by_patient.items():
-        times = [one.at.timestamp() for one in readings]
         windows = evaluation.window({one.measure for one in readings}, orders.get(patient_id, {}))
         if windows:
             need = frozenset((measure, back.total_seconds()) for measure, back in windows.items())
-            people.append((patient_id, needs.setdefault(need, len(needs)), min(times), max(times)))
+            first = min(one.at for one in readings).timestamp()
+            people.append((patient_id, needs.setdefault(need, len(needs)), first))
     earlier: dict[str, list[Reading]] = {}
     if not people:
         return earlier
@@ -80,12 +83,12 @@ async def _earlier(
     cursor = pg.cursor(binary=True)
     await cursor.execute(
         """SELECT found.measure, found.at, found.value, found.word, found.observation_id, who.patient_id
-           FROM unnest(%s::text[], %s::int[], %s::float8[], %s::float8[]) AS who(patient_id, need, first, last)
+           FROM unnest(%s::text[], %s::int[], %s::float8[]) AS who(patient_id, need, first)
            JOIN unnest(%s::int[], %s::text[], %s::float8[]) AS need(number, measure, back) ON need.number = who.need
            CROSS JOIN LATERAL (
                SELECT measure, at, value, word, observation_id FROM reading
                WHERE patient_id = who.patient_id AND measure = need.measure AND quality = 'ok'
-                 AND at >= to_timestamp(who.first - need.back) AND at <= to_timestamp(who.last)
+                 AND at >= to_timestamp(who.first - need.back)
                ORDER BY at DESC LIMIT %s) AS found""",
         (*map(list, zip(*people, strict=True)), *map(list, zip(*wanted, strict=True)), MOST),
     )

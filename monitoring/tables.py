@@ -96,6 +96,7 @@ flag = Table(
     Column("severity", SmallInteger, nullable=False, comment="3 red, 2 amber, 1 information"),
     Column("state", Name, nullable=False, comment="open | acknowledged | resolved | false-alarm"),
     Column("summary", Text, nullable=False),
+    Column("advice", Text, comment="what the patient may be told at once, without waiting for staff"),
     Column("reasons", JSONB, nullable=False, comment="list of {text, measure, value, unit, at, observation}"),
     Column("observations", ARRAY(Name), nullable=False, comment="ids of the readings behind it, oldest first"),
     Column("count", Integer, nullable=False, comment="how many evaluations raised or refreshed it"),

@@ -8,8 +8,8 @@ from monitoring.measures import MEASURES, OXYGEN
 from monitoring.readings import Reading
 
 CONFIRM_WITHIN = timedelta(hours=24)
-"""How old the reading before may be to confirm an amber one. Oximetry asks for a repeat within the hour; a late repeat
-still confirms. Ours."""
+"""How far from an amber reading the one may be that confirms it. Oximetry asks for a repeat within the hour; a late
+repeat still confirms. Ours."""
 
 TOO_MUCH_OXYGEN = 95
 """SpO2 (%) on oxygen from which a person on scale 2 scores at least 2 in NEWS2 (RCP 2017: 95-96 is 2, 97 or more 3)."""
@@ -60,10 +60,14 @@ def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
     text = f"{of.name} {of.show(reading.value)}, {'at or below' if side == 'low' else 'at or above'} {of.show(bound)}"
     reasons = [reason(reading, text)]
     if severity == AMBER:
-        previous = next(iter(case.before(reading, CONFIRM_WITHIN)), None)
-        if previous is None or previous.value is None or limits.level(of.round(previous.value))[1] != side:
+        confirming = [
+            one
+            for one in case.neighbours(reading, CONFIRM_WITHIN)
+            if one.value is not None and limits.level(of.round(one.value))[1] == side
+        ]
+        if not confirming:
             return Verdict(INFORMATION, f"{text}; a repeat is asked for.", tuple(reasons), MEASURE_AGAIN, repeat=True)
-        reasons.append(reason(previous, f"confirmed by {of.show(previous.value)} before it"))
+        reasons += [reason(one, f"confirmed by {one.show()}") for one in confirming[:1]]
     return Verdict(severity, f"{text}.", tuple(reasons))
 
 

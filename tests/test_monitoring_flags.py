@@ -53,6 +53,7 @@ class TestDecide:
         assert (flag.rule, flag.rule_version, flag.kind) == ("oximetry-at-home", 1, "clinical")
         assert flag.summary == "Oxygen saturation 91 %, at or below 92 %."
         assert len(flag.observations) == 1
+        assert flag.advice is not None and flag.advice.startswith("Check again straight away.")
 
     def test_a_later_reading_refreshes_the_one_flag(self) -> None:
         flag = opened()

@@ -268,3 +268,14 @@ class TestRule:
         assert evaluate(case(*ill, facts=Facts(date(2010, 11, 21)))) is not None
         assert evaluate(case(*ill, facts=Facts(date(2010, 11, 22)))) is None
         assert evaluate(case(*ill, facts=Facts(date(1990, 1, 1), pregnant=True))) is None
+
+    def test_a_reading_that_arrives_late_joins_what_came_before_it(self) -> None:
+        """Pulse at 11:55 came first; the temperature measured at 11:30 arrives after it."""
+        known = reading("pulse", 131, timedelta(minutes=5))
+        verdict = evaluate(case(reading("temperature", 39.4, timedelta(minutes=30)), earlier=[known]))
+        assert verdict is not None
+        assert verdict.severity == 2
+
+    def test_a_very_high_pressure_in_a_partial_set_is_left_to_its_rule(self) -> None:
+        assert evaluate(case(reading("systolic", 225))) is None
+        assert evaluate(case(reading("systolic", 88))) is not None

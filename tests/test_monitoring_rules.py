@@ -175,6 +175,16 @@ class TestOximetry:
         verdict = thresholds.oximetry(case(reading("spo2", 93), earlier=[old]))
         assert verdict is not None and verdict.repeat
 
+    def test_a_reading_that_arrives_late_confirms_too(self) -> None:
+        known = reading("spo2", 93, hours(1))
+        verdict = thresholds.oximetry(case(reading("spo2", 94, hours(2)), earlier=[known]))
+        assert verdict is not None and verdict.severity == 2
+
+    def test_only_the_readings_next_to_it_confirm(self) -> None:
+        earlier = [reading("spo2", 97, hours(1)), reading("spo2", 93, hours(2))]
+        verdict = thresholds.oximetry(case(reading("spo2", 93), earlier=earlier))
+        assert verdict is not None and verdict.severity == 1
+
     def test_the_worst_of_several(self) -> None:
         sent = [reading("spo2", 97), reading("spo2", 91, hours(3)), reading("spo2", 96, hours(6))]
         verdict = thresholds.oximetry(case(*sent))

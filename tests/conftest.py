@@ -1,6 +1,7 @@
 """What every test may ask for: a real, freshly migrated PostgreSQL, and the real input kept beside the checkout."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from itertools import count
@@ -17,6 +18,7 @@ from hub.db import Database, Tx
 # A test database is thrown away, so it need not survive a power cut. Fault tests start servers of their own.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 
+ROOMY = 6 * 2**30  # bytes
 GIVEN = "CAREHUB_TEST_DATABASE_URL"
 
 
@@ -41,7 +43,7 @@ def server_url() -> Iterator[str]:
         yield given
         return
     with (
-        tempfile.TemporaryDirectory(prefix="carehub-test-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="carehub-test-", dir=quick_folder(), ignore_cleanup_errors=True) as folder,
         embedded.start(Path(folder), THROWAWAY) as server,
     ):
         yield server.url
@@ -120,6 +122,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real input at {folder}; CAREHUB_SHARED says where it is")
     return folder
+
+
+def quick_folder() -> Path | None:
+    """Memory, where there is plenty: each database is some thousand files. None means the usual temporary folder."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOMY
+    return memory if roomy else None
 
 
 def _administer(url: str, statement: sql.Composed) -> None:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+from conftest import quick_folder
 
 from hub import embedded
 
@@ -22,7 +23,7 @@ SMALL = {"shared_buffers": "16MB", "max_connections": "20", "max_locks_per_trans
 @pytest.fixture(scope="module")
 def initialised() -> Iterator[Path]:
     """A data folder whose server ran once: what it takes longest to make."""
-    with TemporaryDirectory(prefix="carehub-embedded-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(prefix="carehub-embedded-", dir=quick_folder(), ignore_cleanup_errors=True) as folder:
         embedded.start(Path(folder), SMALL).stop()
         yield Path(folder)
 
@@ -30,7 +31,7 @@ def initialised() -> Iterator[Path]:
 @pytest.fixture
 def empty_dir() -> Iterator[Path]:
     """A short path that PostgreSQL's own user can reach, unlike pytest's `tmp_path`."""
-    with TemporaryDirectory(prefix="carehub-embedded-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(prefix="carehub-embedded-", dir=quick_folder(), ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

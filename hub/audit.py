@@ -8,10 +8,12 @@ vanish any more, so the rows of that range are final. The sealer hashes them wit
 
 import asyncio
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 SEALER_LOCK = 0x0A0D17
 
 GENESIS = b"\0" * 32
+_encoder = msgspec.json.Encoder()
 FETCH = 5_000
 
 JSON = dict[str, Any]
@@ -174,15 +177,11 @@ async def seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
     if not await _one(pg, _ANY_ROW, (tx_from, horizon)):
         return None
     block, now = (last.block + 1 if last else 1), datetime.now(UTC)
-    hasher, rows = hashlib.sha256(), 0
     async with pg.cursor(name="audit_to_seal") as cursor:
-        cursor.itersize = FETCH
         await cursor.execute(_ROWS, (tx_from, horizon))
-        async for row in cursor:
-            hasher.update(_canonical(row))
-            rows += 1
+        rows, content = await _Rows(cursor).until(horizon)
     sealed = Seal(block, tx_from, horizon, rows, now, b"")
-    digest = _chain(previous, sealed, hasher.digest())
+    digest = _chain(previous, sealed, content)
     await pg.execute(
         "INSERT INTO audit_seal (block, tx_from, tx_until, rows, sealed, digest)"
         " VALUES (%s, %s::text::xid8, %s::text::xid8, %s, %s, %s)",
@@ -211,9 +210,27 @@ async def last_seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
     return Seal(*row) if row else None
 
 
-def _canonical(row: TupleRow) -> bytes:
-    """One JSON array and a line feed per row: unambiguous, whatever the values hold."""
-    return msgspec.json.encode(row) + b"\n"
+class _Rows:
+    """Rows of the trail in the order of their transactions, hashed block by block without holding them."""
+
+    def __init__(self, cursor: psycopg.AsyncServerCursor[TupleRow]) -> None:
+        self._cursor = cursor
+        self._chunk: list[TupleRow] = []
+
+    async def until(self, tx_until: int) -> tuple[int, bytes]:
+        """How many rows come before *tx_until*, and their hash: one JSON array and a line feed per row, which is
+        unambiguous whatever the values hold."""
+        hasher, count = hashlib.sha256(), 0
+        while True:
+            if not self._chunk:
+                self._chunk = await self._cursor.fetchmany(FETCH)
+            end = bisect_left(self._chunk, tx_until, key=itemgetter(0))
+            hasher.update(b"".join([_encoder.encode(row) + b"\n" for row in self._chunk[:end]]))
+            count += end
+            done = end < len(self._chunk) or not self._chunk
+            self._chunk = self._chunk[end:]
+            if done:
+                return count, hasher.digest()
 
 
 def _chain(previous: bytes, seal_: Seal, content: bytes) -> bytes:
@@ -265,29 +282,24 @@ async def verify(
         pg.cursor(name="audit_seals") as seals,
         pg.cursor(name="audit_rows") as cursor,
     ):
-        seals.itersize = cursor.itersize = FETCH
+        seals.itersize = FETCH
         await seals.execute(
             "SELECT block, tx_from::text::bigint, tx_until::text::bigint, rows, sealed, digest FROM audit_seal"
             " WHERE block <= %s ORDER BY block",
             (last.block if last else 0,),
         )
         await cursor.execute(_ROWS, (0, sealed_until))
-        rows = aiter(cursor)
-        waiting = await anext(rows, None)
+        rows = _Rows(cursor)
         async for seal_row in seals:
             seal_ = Seal(*seal_row)
             if seal_.block != blocks + 1:
                 return result(blocks + 1, f"block {blocks + 1} is missing")
             if seal_.tx_from != (previous.tx_until if previous else 0):
                 return result(seal_.block, "does not begin where the block before it ends")
-            hasher, count = hashlib.sha256(), 0
-            while waiting is not None and waiting[0] < seal_.tx_until:
-                hasher.update(_canonical(waiting))
-                count += 1
-                waiting = await anext(rows, None)
+            count, content = await rows.until(seal_.tx_until)
             if count != seal_.rows:
                 return result(seal_.block, f"{seal_.rows} rows were sealed, {count} are there")
-            if _chain(previous.digest if previous else GENESIS, seal_, hasher.digest()) != seal_.digest:
+            if _chain(previous.digest if previous else GENESIS, seal_, content) != seal_.digest:
                 return result(seal_.block, "the rows or the seal were changed after sealing")
             if seal_.block == expected_block:
                 if seal_.digest != expected_digest:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import psycopg
@@ -17,12 +17,13 @@ from hub.audit import Entry, ReadLog, Seal, Verification
 from hub.db import Database
 from hub.identity import ENGINE
 
-Fresh = Callable[[], Awaitable[Database]]
-
 
 @pytest.fixture
-async def trail(fresh_database: Fresh) -> AsyncIterator[Database]:
-    yield await fresh_database()
+async def trail(database: Database) -> Database:
+    """The module's database with an empty trail."""
+    async with database.transaction() as tx:
+        await tx.pg.execute("TRUNCATE audit, audit_seal, account")
+    return database
 
 
 def looked(patient_id: str = "p1", **more: object) -> Entry:

@@ -30,6 +30,9 @@ FUTURE = timedelta(minutes=10)
 LARGEST = 10**9
 """A number of this size is no measurement; keeping it as "check reading" would only break charts."""
 
+LONGEST = 40
+"""Characters kept of a number or unit as it was sent."""
+
 OK, CHECK, SANDBOX, WRONG = "ok", "check", "sandbox", "wrong"
 
 HTEST = "HTEST"
@@ -236,7 +239,7 @@ def _measured(
         )
     conversion, unit = _unit(measure, path, quantity)
     comparator = quantity.get("comparator", "")
-    given = f"{comparator}{number} {unit}"
+    given = f"{comparator}{_short(number)} {unit}"
     if conversion is None:
         value = float(number)
     else:
@@ -259,13 +262,19 @@ def _bound_says_enough(measure: Measure, comparator: str, value: float) -> bool:
     return value <= low if comparator.startswith("<") else value >= high
 
 
+def _short(sent: object) -> str:
+    # What a device sends may be megabytes long; the Observation keeps it whole.
+    text = str(sent)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
 def _unit(measure: Measure, path: str, quantity: JSON) -> tuple[Unit | None, str]:
     code: str = quantity.get("code") or measure.spellings.get(quantity.get("unit", ""), "")
     if code == measure.unit:
         return None, code
     if code in measure.accepts:
         return measure.accepts[code], code
-    sent = quantity.get("code") or quantity.get("unit") or "no unit"
+    sent = _short(quantity.get("code") or quantity.get("unit") or "no unit")
     accepted = ", ".join(dict.fromkeys((measure.unit, *measure.accepts)))
     raise ReadingRefused(
         "wrong-unit",
@@ -281,7 +290,7 @@ def _answer(measure: Measure, path: str, source: JSON) -> tuple[None, str, str, 
     for coding in concept.get("coding", ()):
         word = measure.answers.get((coding.get("system"), coding.get("code")))
         if word:
-            return None, word, coding.get("display") or coding["code"], None
+            return None, word, _short(coding.get("display") or coding["code"]), None
     accepted = ", ".join(f"{code} ({word})" for (_, code), word in measure.answers.items())
     raise ReadingRefused(
         "unknown-answer",
@@ -303,10 +312,10 @@ def _oxygen_amount(quantity: JSON, path: str) -> tuple[None, str, str, None] | N
     else:
         raise ReadingRefused(
             "wrong-unit",
-            f"Oxygen came in {unit!r}; accepted UCUM codes: L/min, l/min, %.",
+            f"Oxygen came in {_short(unit)!r}; accepted UCUM codes: L/min, l/min, %.",
             f"{path}.value.ofType(Quantity).code",
         )
-    return None, word, f"{amount} {unit}", None
+    return None, word, f"{_short(amount)} {unit}", None
 
 
 def _when(observation: JSON) -> tuple[datetime | None, bool]:

@@ -188,6 +188,18 @@ class TestUnits:
         assert found.quality == "check"
         assert found.why == "Glucose of 110 mmol/L is outside the believable range 0.6 to 45 mmol/L."
 
+    def test_what_is_told_back_stays_short(self) -> None:
+        assert len(str(refused(observation("8867-4", {"value": 1, "code": "x" * 10_000})))) < 200
+        digits = Decimal("72." + "3" * 10_000)
+        (found,) = readings(observation("8867-4", quantity(digits, "/min")), NOW)
+        assert len(found.given) < 60
+        (found,) = readings(observation("29463-7", quantity(Decimal("180." + "3" * 10_000), "[lb_av]")), NOW)
+        assert found.value == 81.8
+
+    def test_a_number_next_to_nothing(self) -> None:
+        (found,) = readings(observation("29463-7", quantity(Decimal("1E-999999"), "[lb_av]")), NOW)
+        assert (found.value, found.quality) == (0, "check")
+
     def test_an_unknown_answer(self) -> None:
         assert refused(observation("80288-4", valueCodeableConcept=answer("73211009"))).reason == "unknown-answer"
 

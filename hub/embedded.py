@@ -89,10 +89,7 @@ def start(data_dir: Path, overrides: Mapping[str, str] | None = None) -> Embedde
         try:
             if not (cluster / "PG_VERSION").exists():
                 _create(cluster)
-            pid = running(cluster)
-            if pid is None:
-                pid = _launch(cluster, overrides or {})
-            _await(cluster)
+            pid = _ready(cluster, overrides or {})
         except BaseException:
             use.close()
             raise
@@ -260,18 +257,20 @@ def processes(cluster: Path) -> list[int]:
     return found
 
 
-def _await(cluster: Path) -> None:
-    """Wait until it takes connections (recovery after a crash may still run), and see that the database is there."""
+def _ready(cluster: Path, overrides: Mapping[str, str]) -> int:
+    """See that the server runs, takes connections (recovery after a crash may still go on) and has the database."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        # Asked each time: one that was killed a moment ago may look alive at first.
+        pid = running(cluster) or _launch(cluster, overrides)
         try:
             with psycopg.connect(_url(cluster, "postgres"), autocommit=True, connect_timeout=10) as connection:
                 known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
                 if known is None:
                     connection.execute(f'CREATE DATABASE "{DATABASE}"')
-                return
+                return pid
         except psycopg.OperationalError as error:
-            if time.monotonic() > deadline or running(cluster) is None:
+            if time.monotonic() > deadline:
                 raise EmbeddedError(f"PostgreSQL does not answer: {error}") from error
             time.sleep(0.05)
 

@@ -45,7 +45,7 @@ def difference(before: Plan | None, after: Plan) -> list[PlanChange]:
     return sorted(changes, key=_reading_order)
 
 
-ORDER = ("status", "title", "agreed", "what-matters", "goal", "activity", "if-worse", "next-review")
+ORDER = ("status", "stopped", "title", "agreed", "what-matters", "goal", "activity", "if-worse", "next-review")
 
 
 def _reading_order(change: PlanChange) -> int:
@@ -71,6 +71,8 @@ def _section_change(name: str, old: Any, new: Any) -> PlanChange:
             sentence = f"The plan is now {STATUS_WORDS.get(new, new)}." if new else "The status was removed."
         case "agreed":
             sentence = f"Agreed by {now}." if now else "The agreement was removed."
+        case "stopped":
+            sentence = f"Why it was stopped: {now}" if now else "It was taken up again."
         case "next-review" if was and now:
             sentence = f"Next review moved from {was} to {now}."
         case "next-review":

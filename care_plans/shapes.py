@@ -1,5 +1,6 @@
 """How the hub's concepts lie in FHIR JSON: code systems, local extensions, references and dates."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -35,18 +36,28 @@ def concept_text(concept: JSON | None) -> str | None:
     return concept.get("text") or next((display for display in displays if display), None)
 
 
+_LOCAL_REFERENCE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
+
+
+def local_reference(reference: object) -> str | None:
+    """`{"reference": "Practitioner/x"}` -> `Practitioner/x`; None for anything but a literal, relative reference.
+
+    What comes back is short enough for an index, however long the text was that came in.
+    """
+    literal = reference.get("reference") if isinstance(reference, dict) else None
+    found = _LOCAL_REFERENCE.fullmatch(literal) if isinstance(literal, str) else None
+    return f"{found[1]}/{found[2]}" if found else None
+
+
 def reference_id(reference: object, type: str) -> str | None:
     """`{"reference": "Patient/x"}` -> `x`; None for anything but a literal, relative reference to *type*."""
-    literal = reference.get("reference") if isinstance(reference, dict) else None
-    if not isinstance(literal, str) or not literal.startswith(type + "/"):
-        return None
-    return literal.removeprefix(type + "/").partition("/_history/")[0] or None
+    found = local_reference(reference)
+    return found.removeprefix(type + "/") if found and found.startswith(type + "/") else None
 
 
 def literals(references: Iterable[object] | None) -> tuple[str, ...]:
-    """The relative literal references in a list, such as `("Goal/a", "Goal/b")`; contained ones are left out."""
-    found = (reference.get("reference") for reference in references or () if isinstance(reference, dict))
-    return tuple(literal for literal in found if isinstance(literal, str) and not literal.startswith("#"))
+    """The local references in a list, such as `("Goal/a", "Goal/b")`; contained and foreign ones are left out."""
+    return tuple(found for reference in references or () if (found := local_reference(reference)))
 
 
 def extension(element: JSON, name: str) -> JSON | None:

@@ -55,7 +55,7 @@ team_member = Table(
     "team_member",
     metadata,
     Column("care_team_id", Name, primary_key=True),
-    Column("member", Name, primary_key=True, comment="reference such as Practitioner/x or Organization/y"),
+    Column("member", Name, primary_key=True, comment="Practitioner/x, Organization/y; #n: not on our record"),
     Column("role_code", Name, primary_key=True, comment="SNOMED CT code, empty when none was given"),
     Column("patient_id", Name, nullable=False),
     Column("role", Text, nullable=False),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from care_plans.shapes import JSON, LONDON, instant, reference_id
+from care_plans.shapes import JSON, LONDON, instant, local_reference, reference_id
 from fhir.outcome import refuse
 
 OPEN = frozenset({"requested", "received", "accepted", "ready", "in-progress", "on-hold"})
@@ -36,7 +36,7 @@ def row(task: JSON, version: int, hub_id: str | None = None) -> TaskRow:
         version=version,
         patient_id=reference_id(task.get("for"), "Patient"),
         hub_id=hub_id or reference_id(owner, "Organization"),
-        owner=owner.get("reference"),
+        owner=local_reference(owner),
         status=str(task["status"]),
         priority=task.get("priority"),
         description=task.get("description") or (task.get("code") or {}).get("text") or "Task",

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from care_plans.shapes import JSON, SNOMED, concept_text, instant, reference_id
+from care_plans.shapes import JSON, SNOMED, concept_text, instant, local_reference, reference_id
 from fhir.outcome import refuse
+
+LONGEST_CODE = 18
+"""Digits of a SNOMED CT identifier, at most."""
 
 COORDINATOR = "768820003"
 COACH = "432100008"
@@ -56,15 +59,16 @@ def rows(care_team: JSON) -> list[Member]:
     if care_team.get("status") != "active" or patient_id is None:
         return []
     found: dict[tuple[str, str], Member] = {}
-    for participant in care_team.get("participant") or ():
+    for position, participant in enumerate(care_team.get("participant") or ()):
         member: JSON = participant.get("member") or {}
-        reference = member.get("reference") or ""
         name = member.get("display") or ""
-        if not reference and not name:
+        if not member.get("reference") and not name:
             continue
+        # Somebody who is not on our record (contained, on another server, a bare name) goes by their place.
+        reference = local_reference(member) or f"#{position + 1}"
         since, until = stay(care_team, participant)
         for code, role in roles(participant):
-            row = Member(str(care_team["id"]), reference or name, code, patient_id, role, name, since, until)
+            row = Member(str(care_team["id"]), reference, code, patient_id, role, name, since, until)
             other = found.get((row.member, code))
             if other is None or _ends(other) <= _ends(row):
                 found[row.member, code] = row
@@ -88,7 +92,7 @@ def roles(participant: JSON) -> list[tuple[str, str]]:
     found = []
     for concept in participant.get("role") or ():
         codes = (c.get("code") for c in concept.get("coding") or () if c.get("system") == SNOMED)
-        code = next((code for code in codes if code), "")
+        code = next((code for code in codes if code and code.isdigit() and len(code) <= LONGEST_CODE), "")
         found.append((code, role_words(code, concept_text(concept))))
     return found or [("", "")]
 

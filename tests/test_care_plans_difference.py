@@ -25,7 +25,7 @@ from care_plans.edits import (
     apply,
 )
 from care_plans.parts import join, split
-from care_plans.plan import Plan, new_plan, with_goals
+from care_plans.plan import Plan, new_plan, stopped, with_goals
 
 TODAY = date(2026, 11, 21)
 ME = "Practitioner/sam"
@@ -106,6 +106,60 @@ class TestSentences:
         assert [change.sentence for change in difference(before, after)] == [
             "Goal taken out of the plan: Walk to the shop"
         ]
+
+    def test_a_goal_that_was_deleted(self) -> None:
+        before = start()
+        (change,) = difference(before, Plan(before.resource))
+        assert change.sentence == "Goal can no longer be read: Walk to the shop"
+
+    def test_an_action_taken_out_by_another_system(self) -> None:
+        before = start()
+        after = Plan({key: value for key, value in before.resource.items() if key != "activity"}, before.goal_resources)
+        (change,) = difference(before, after)
+        assert change.sentence == "Action taken out of the plan: Walk (Ann, daily, not started)"
+
+    @pytest.mark.parametrize(
+        ("due", "words"), [(date(2027, 3, 1), "is wanted by 1 Mar 2027"), (None, "has no date any more")]
+    )
+    def test_a_goals_date(self, due: date | None, words: str) -> None:
+        before = apply(start(), [ChangeGoal("g", "Walk to the shop", due=date(2027, 1, 1))], ME, TODAY)
+        (change,) = difference(before, apply(before, [ChangeGoal("g", "Walk to the shop", due=due)], ME, TODAY))
+        assert change.sentence == f"The goal “Walk to the shop” {words}."
+
+    def test_details_without_words_of_their_own(self) -> None:
+        before = start()
+        (goal,), (element,) = before.goal_resources, before.resource["activity"]
+        after = Plan(
+            {**before.resource, "activity": [{**element, "progress": [{"text": "Fine"}]}]},
+            ({**goal, "note": [{"text": "x"}]},),
+        )
+        assert [change.sentence for change in difference(before, after)] == [
+            "Details of the goal “Walk to the shop” changed.",
+            "Details of the action “Walk” changed.",
+        ]
+
+    def test_when_it_was_edited_is_no_change_of_the_plan(self) -> None:
+        before = start()
+        mark = {
+            "url": "https://carehub.example/fhir/StructureDefinition/last-edited",
+            "valueDateTime": "2026-11-21T09:00:00Z",
+        }
+        extended = [*before.resource["extension"], mark]
+        assert difference(before, Plan({**before.resource, "extension": extended}, before.goal_resources)) == []
+
+    def test_why_it_was_stopped(self) -> None:
+        before = start()
+        after = Plan(stopped(before.resource, "on-hold", ME, TODAY, "In hospital"), before.goal_resources)
+        assert [(change.sentence, change.after) for change in difference(before, after)] == [
+            ("The plan is now on hold.", "on hold"),
+            ("Why it was stopped: In hospital", "In hospital"),
+        ]
+
+    def test_an_extension_of_another_system(self) -> None:
+        before = start()
+        extended = [*before.resource["extension"], {"url": "urn:other", "valueString": "x"}]
+        (change,) = difference(before, Plan({**before.resource, "extension": extended}, before.goal_resources))
+        assert change.sentence == "Other details added."
 
     def test_a_change_that_has_no_words_is_still_told(self) -> None:
         before = start()

@@ -66,6 +66,7 @@ class TestRefused:
             (SetNextReview(TODAY - timedelta(days=1)), "next-review", "today or later"),
             (AddGoal("g", "\n"), "Goal.description.text", "empty"),
             (CloseGoal("g1", "not-wanted"), "Goal.statusReason", "why"),
+            (CloseGoal("g1", "given-up"), "Goal.achievementStatus", "achieved"),  # type: ignore[arg-type]
             (AddActivity("a", ""), "CarePlan.activity.detail.description", "empty"),
             (SetActivityStatus("a1", "finished"), "CarePlan.activity.detail.status", "completed"),
             (SetActivityStatus("a1", "stopped"), "CarePlan.activity.detail.statusReason", "why"),

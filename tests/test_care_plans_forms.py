@@ -70,5 +70,8 @@ class TestEdit:
     def test_what_was_seen_travels_even_when_it_was_empty(self) -> None:
         assert edit("change-goal", id="g", text="Run", was="") == edits.ChangeGoal("g", "Run", was="")
 
+    def test_a_text_that_was_not_sent_is_empty(self) -> None:
+        assert edit("set-what-matters") == edits.SetWhatMatters("")
+
     def test_fields_of_the_page_itself_are_let_be(self) -> None:
         assert edit("activate", csrf="secret", version="3") == edits.Activate()

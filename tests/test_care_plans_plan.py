@@ -110,9 +110,35 @@ class TestActivity:
         assert activity({"reference": {"reference": "Task/1", "display": "Ring"}}, 3).key == "Task/1"
         assert activity({"detail": {"status": "scheduled"}}, 3).key == "no-4"
 
-    def test_a_period_is_told_in_days(self) -> None:
-        detail = {"scheduledPeriod": {"start": "2026-12-03", "end": "2027-01-10"}}
-        assert activity({"detail": detail}, 0).when == "3 Dec 2026 to 10 Jan 2027"
+    @pytest.mark.parametrize(
+        ("period", "when"),
+        [
+            ({"start": "2026-12-03", "end": "2027-01-10"}, "3 Dec 2026 to 10 Jan 2027"),
+            ({"start": "2026-12-03"}, "from 3 Dec 2026"),
+            ({"end": "2027-01-10"}, "until 10 Jan 2027"),
+            ({"start": "2026"}, None),
+        ],
+    )
+    def test_a_period_is_told_in_days(self, period: dict[str, str], when: str | None) -> None:
+        assert activity({"detail": {"scheduledPeriod": period}}, 0).when == when
+
+
+class TestNewPlan:
+    def test_it_is_a_draft_of_a_care_plan_for_one_person(self) -> None:
+        plan = new_plan(
+            "pl",
+            "Patient/p",
+            "Practitioner/x",
+            TODAY,
+            patient_name="Ann Lee",
+            care_team="CareTeam/t",
+            addresses=["Condition/c1", "Condition/c2"],
+        )
+        assert is_persons_plan(plan.resource)
+        assert (plan.status, plan.patient_id, plan.title) == ("draft", "p", "My care plan")
+        assert plan.resource["subject"]["display"] == "Ann Lee"
+        assert plan.resource["careTeam"] == [{"reference": "CareTeam/t"}]
+        assert len(plan.resource["addresses"]) == 2
 
 
 class TestAgreement:

@@ -269,6 +269,14 @@ class TestWir03Withdrawal:
         )
 
 
+class TestDeletion:
+    def test_a_plan_can_be_taken_back_without_approval(self) -> None:
+        check(plan(), None, facts())
+
+    def test_deleting_what_never_was_breaks_no_rule(self) -> None:
+        check(None, None, facts())
+
+
 class TestReferences:
     def test_they_are_those_whose_owner_matters(self) -> None:
         resource = plan(

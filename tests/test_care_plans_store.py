@@ -315,6 +315,18 @@ class TestVersions:
         assert [goal.text for goal in one.plan.goals] == ["Walk"]
         assert two.changes[0].sentence == "Goal taken out of the plan: Walk"
 
+    async def test_a_plan_that_came_back_after_its_deletion(self, tx: Tx) -> None:
+        await self.edit(tx.pg, None, [SetTitle("Old")], SAM, NOW)
+        await remove(tx.pg, "CarePlan", "pl", NOW + timedelta(1))
+        await save(tx.pg, plan(title="New"), at=NOW + timedelta(2))
+        assert [(one.version, one.plan.title) for one in await queries.versions(tx.pg, "pl")] == [
+            (1, "Old"),
+            (3, "New"),
+        ]
+
+    async def test_nothing_is_new_in_a_plan_without_versions(self) -> None:
+        assert since([], None) == []
+
     async def test_a_plan_that_is_not_there_has_none(self, tx: Tx) -> None:
         assert await queries.versions(tx.pg, "none") == []
 

@@ -119,7 +119,20 @@ class TestDue:
         assert due("requested", at, datetime(2026, 7, 1, 23, 0, tzinfo=UTC)) == "overdue"
 
 
+class TestNewTask:
+    def test_what_it_is_for(self) -> None:
+        made = new_task("k", " Ring ", KIM, NOW, patient="Patient/p", based_on="CarePlan/pl", focus="Flag/f", due=NOW)
+        assert made["description"] == "Ring"
+        assert (made["for"], made["focus"]) == ({"reference": "Patient/p"}, {"reference": "Flag/f"})
+        assert made["basedOn"] == [{"reference": "CarePlan/pl"}]
+        assert due_at(made) == NOW
+
+
 class TestTransitions:
+    def test_giving_it_to_somebody(self) -> None:
+        given = assign(task(status="in-progress"), SAM, NOW)
+        assert (given["status"], given["owner"]) == ("requested", {"reference": SAM})
+
     def test_claiming_from_the_team(self) -> None:
         mine = claim(task(), SAM, NOW)
         assert (mine["status"], mine["owner"]["reference"]) == ("accepted", SAM)

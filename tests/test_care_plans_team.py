@@ -66,6 +66,24 @@ class TestRows:
         both = assign(team(), COACH, SAM, "Sam Okafor", NOW)
         assert [row.role_code for row in rows(both) if row.member == SAM] == [COORDINATOR, COACH]
 
+    def test_who_is_not_on_our_record_goes_by_their_place(self) -> None:
+        outside = [
+            {"member": {"display": "Jo, the neighbour"}},
+            {"onBehalfOf": {"reference": "Organization/x"}},
+            {"member": {"reference": "https://elsewhere.example/Practitioner/1", "display": "Dr Outside"}},
+        ]
+        assert [(row.member, row.name) for row in rows(team(participant=outside))] == [
+            ("#1", "Jo, the neighbour"),
+            ("#3", "Dr Outside"),
+        ]
+
+    def test_two_stays_in_one_role_are_one_row_of_the_last(self) -> None:
+        def stay(start: str, end: str) -> dict[str, Any]:
+            return {"member": {"reference": SAM}, "period": {"start": start, "end": end}}
+
+        (row,) = rows(team(participant=[stay("2026-09-01", "2026-10-01"), stay("2026-02-01", "2026-03-01")]))
+        assert row.since == datetime(2026, 8, 31, 23, tzinfo=UTC)
+
     def test_a_stay_ends_with_the_team_at_the_latest(self) -> None:
         ended = rows(team(period={"start": "2026-08-13T12:00:00Z", "end": "2026-11-30"}))
         assert {row.until for row in ended} == {datetime(2026, 12, 1, tzinfo=UTC)}

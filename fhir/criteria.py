@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
+from fhir import quantities
 from fhir.index import Range, instants, key, lexeme, normalised
 from fhir.outcome import Refusal, refuse
 from fhir.registry import ONLY_PATIENT, SPECS, ResourceSpec, SearchParam
@@ -24,6 +25,8 @@ MODIFIERS = {
     "string": ("missing", "exact", "contains"),
     "date": ("missing",),
     "uri": ("missing",),
+    "number": ("missing",),
+    "quantity": ("missing",),
 }
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 # How many links a chain may have, and how many values one parameter: beyond it a search only costs.
@@ -94,6 +97,8 @@ class Criteria:
             raise _modifier(spec, param, asked)
         if param.code == "_id":
             return self._id(spec, alias, asked, values)
+        if param.type in ("number", "quantity"):
+            return _quantity(spec, alias, param, asked, values)
         if param.type == "date":
             return any_of([self._date(spec, alias, param, asked, one) for one in values])
         if param.type in ("string", "token") and any(not unescaped(one).strip(" |") for one in values):
@@ -216,7 +221,9 @@ class Criteria:
             raise _bad(spec, asked.written, f"'{asked.written}' is true or false, not '{asked.value[:40]}'")
         if param.code in ("_id", "_lastUpdated"):
             return NEVER if asked.value == "true" else ALWAYS
-        if param.type == "date":
+        if param.type in ("number", "quantity"):
+            present = quantities.present(spec, alias, param)
+        elif param.type == "date":
             present = Sql(f"{alias}.{date_column(param.code)} IS NOT NULL")
         elif param.type == "string":
             terms = " | ".join(_term(f"{name}=") + ":*" for name in param.stored)
@@ -401,6 +408,26 @@ def _contains(alias: str, name: str, value: str) -> Sql:
 def _term(text: str) -> str:
     quoted = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{quoted}'"
+
+
+def _quantity(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, values: Sequence[str]) -> Sql:
+    """`5.4`, `gt5.4|http://unitsofmeasure.org|mmol/L`, `5.4||mmol/L`; a number has no unit."""
+    parts = []
+    for value in values:
+        number, _, unit = bar_split(value)
+        system, _, code = bar_split(unit)
+        if unit and (param.type == "number" or not code):
+            said = (
+                "write 5.4, 5.4||mmol/L or 5.4|http://unitsofmeasure.org|mmol/L"
+                if param.type != "number"
+                else "no unit"
+            )
+            raise _bad(spec, asked.written, f"'{value[:80]}' is not understood: {said}")
+        parts.append((number, system, code))
+    try:
+        return quantities.compared(spec, alias, param, parts)
+    except ValueError as error:
+        raise _bad(spec, asked.written, str(error)) from None
 
 
 def _dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql:

@@ -21,7 +21,7 @@ from typing import Any
 
 from fhir.outcome import refuse
 from fhir.paths import Path, alternatives, compile_path
-from fhir.registry import SPECS, ResourceSpec, SearchParam
+from fhir.registry import INDEXED, SPECS, ResourceSpec, SearchParam
 from fhir.tables import date_column
 
 Range = tuple[datetime | None, datetime | None]
@@ -74,7 +74,7 @@ class _Program:
     def __init__(self, spec: ResourceSpec) -> None:
         self.paths: list[tuple[Path, Callable[[Any, IndexRow], None]]] = []
         for param in spec.params.values():
-            if param.stored == (param.code,) and param.code not in {"_id", "_lastUpdated"}:
+            if param.type in INDEXED and param.stored == (param.code,) and param.code not in {"_id", "_lastUpdated"}:
                 emit = _EMITTERS[param.type](param, spec.type)
                 self.paths += [(compile_path(path), emit) for path in alternatives(param.expression)]
         self.about = [compile_path(path) for path in spec.patient_paths]

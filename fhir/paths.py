@@ -7,7 +7,7 @@ when it is compiled, never a wrong answer later. A choice element (`value`) is f
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Test = Callable[[Any], bool]
@@ -57,6 +57,7 @@ class Path:
 
     head: Step
     tail: Values
+    steps: tuple[Step, ...]
     # True where the answer is whether there is a value that is not false, as for Patient.deceased.
     truth: bool = False
 
@@ -78,9 +79,9 @@ def compile_path(path: str) -> Path:
     """The closure of one alternative. ValueError when it holds something that is not in the list above."""
     if truth := re.fullmatch(r"(\S+)\.exists\(\) and \1 != false", path):
         plain = compile_path(truth[1])
-        return Path(plain.head, plain.tail, truth=True)
+        return replace(plain, truth=True)
     head, *rest = _steps(path)
-    return Path(head, _tail(head, rest))
+    return Path(head, _tail(head, rest), (head, *rest))
 
 
 def values(expression: str, resource: dict[str, Any]) -> list[Any]:

@@ -15,8 +15,10 @@ from fhir.paths import alternatives
 from fhir.tables import resource_table
 from fhir.types import SERVED
 
-# Kinds of search parameter that the store answers. The others are refused by name (see `ResourceSpec.refused`).
-KINDS = frozenset({"token", "reference", "date", "string", "uri"})
+# Kinds of search parameter that the search table answers, and those that are answered from the stored JSON. The others
+# (composite, special) are refused by name: see `ResourceSpec.refused`.
+INDEXED = frozenset({"token", "reference", "date", "string", "uri"})
+KINDS = INDEXED | {"number", "quantity"}
 # Parameters that say whom a resource is about, the best first: a performer or author in the patient compartment
 # does not make a record that person's.
 _ABOUT = ("patient", "subject", "beneficiary", "individual", "actor")

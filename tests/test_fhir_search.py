@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -94,6 +95,49 @@ RESOURCES: list[dict[str, Any]] = [
         "subject": {"identifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018"}},
     },
     {
+        "resourceType": "Observation",
+        "id": "o8",
+        "status": "preliminary",
+        "code": {"text": "glucose"},
+        "valueQuantity": {
+            "value": Decimal("5.40"),
+            "unit": "mmol per litre",
+            "system": "http://unitsofmeasure.org",
+            "code": "mmol/L",
+        },
+    },
+    {
+        "resourceType": "Observation",
+        "id": "o9",
+        "status": "preliminary",
+        "code": {"text": "panel"},
+        "valueQuantity": {"value": 100, "comparator": ">"},
+        "component": [
+            {"code": {"text": "sys"}, "valueQuantity": {"value": 150, "unit": "mm[Hg]"}},
+            {"code": {"text": "dia"}, "valueQuantity": {"value": 80, "unit": "mm[Hg]"}},
+        ],
+    },
+    {
+        "resourceType": "RiskAssessment",
+        "id": "r1",
+        "status": "final",
+        "subject": {"reference": "Patient/ann"},
+        "prediction": [{"probabilityDecimal": Decimal("0.8")}, {"probabilityDecimal": Decimal("0.1")}],
+    },
+    {
+        "resourceType": "RiskAssessment",
+        "id": "r2",
+        "status": "final",
+        "subject": {"reference": "Patient/ann"},
+        "prediction": [{"probabilityRange": {"low": {"value": Decimal("0.3")}, "high": {"value": Decimal("0.6")}}}],
+    },
+    {
+        "resourceType": "Condition",
+        "id": "c2",
+        "subject": {"reference": "Patient/bob"},
+        "onsetAge": {"value": 52, "system": "http://unitsofmeasure.org", "code": "a"},
+    },
+    {
         "resourceType": "Encounter",
         "id": "e1",
         "status": "finished",
@@ -160,12 +204,12 @@ CASES = {
     "Observation?category=|vital-signs": "o1",
     "Observation?code=|8867-4": "",
     "Observation?code=8867-4&status=amended": "o3",
-    "Observation?status:not=final": "o3",
+    "Observation?status:not=final": "o3 o8 o9",
     "Observation?status=http://hl7.org/fhir/observation-status|amended": "o3",
     "Observation?status=|amended": "o3",
     "Observation?status=urn:other|amended": "",
     "Observation?category:missing=false": "o1",
-    "Observation?code:missing=true": "o7",
+    "Observation?code:missing=true": "o7 o8 o9",
     "Observation?combo-code=8480-6": "o4",
     "Observation?combo-code=8480-6,8867-4": "o1 o2 o3 o4 o5 o6",
     "Observation?component-code=8480-6": "o4",
@@ -196,8 +240,8 @@ CASES = {
     "Observation?subject=https://elsewhere.example/Patient/ann": "o6",
     "Observation?subject:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018": "o7",
     "Observation?subject:identifier=9990000018": "o7",
-    "Observation?subject:missing=true": "",
-    "Observation?patient:missing=true": "o5 o6 o7",
+    "Observation?subject:missing=true": "o8 o9",
+    "Observation?patient:missing=true": "o5 o6 o7 o8 o9",
     "Observation?device=d": "o6",
     "CarePlan?instantiates-canonical=http://example.org/pd": "p1",
     "CarePlan?instantiates-canonical=http://example.org/pd|2": "p1",
@@ -220,7 +264,7 @@ CASES = {
     "Patient?phonetic=smith": "bob cat",
     "Patient?address:missing=true": "bob cat",
     "Organization?name=south": "hub",
-    "Observation?value-string:missing=true": "o1 o2 o3 o4 o5 o6 o7",
+    "Observation?value-string:missing=true": "o1 o2 o3 o4 o5 o6 o7 o8 o9",
     # dates
     "Patient?birthdate=1950": "ann bob cat",
     "Patient?birthdate=1950-03": "ann bob",
@@ -244,6 +288,30 @@ CASES = {
     "Encounter?date=2026-01-05": "",
     "Encounter?date=ge2026-01-05": "e1",
     "Encounter?date=2026-01": "e1",
+    # numbers and quantities
+    "Observation?value-quantity=5.4": "o8",
+    "Observation?value-quantity=5.40": "o8",
+    "Observation?value-quantity=5": "o8",
+    "Observation?value-quantity=5.0": "",
+    "Observation?value-quantity=gt5": "o8 o9",
+    "Observation?value-quantity=gt5||mmol/L": "o8",
+    "Observation?value-quantity=gt5|http://unitsofmeasure.org|mmol/L": "o8",
+    "Observation?value-quantity=gt5|http://unitsofmeasure.org|mg/dL": "",
+    "Observation?value-quantity=gt200": "o9",
+    "Observation?value-quantity=lt5.4": "",
+    "Observation?value-quantity=le5.4": "o8",
+    "Observation?value-quantity=ap5.5": "o8",
+    "Observation?value-quantity=ne5.4": "o9",
+    "Observation?value-quantity=5.4,7": "o8",
+    "Observation?value-quantity:missing=false": "o8 o9",
+    "Observation?component-value-quantity=ge140||mm[Hg]": "o9",
+    "Observation?component-value-quantity=80": "o9",
+    "Observation?combo-value-quantity=lt90": "o8 o9",
+    "Observation?combo-value-quantity=lt90&patient=ann": "",
+    "RiskAssessment?probability=gt0.5": "r1 r2",
+    "RiskAssessment?probability=0.8": "r1",
+    "Condition?onset-age=lt60": "c2",
+    "Patient?_has:Observation:patient:value-quantity=gt5": "",
     # uris and meta
     r"ValueSet?url=http://example.org/vs|a\,b": "v1",
     "ValueSet?url=http://example.org/vs": "",
@@ -277,7 +345,7 @@ CASES = {
     "Patient?_sort=-_id": "cat bob ann",
     "Patient?_sort=_lastUpdated": "ann bob cat",
     "Patient?_sort=-_lastUpdated": "cat bob ann",
-    "Observation?_sort=-date": "o3 o2 o1 o5 o4 o7 o6",
+    "Observation?_sort=-date": "o3 o2 o1 o5 o4 o9 o8 o7 o6",
 }
 
 
@@ -288,7 +356,11 @@ async def test_finds(loaded: Database, path: str) -> None:
 
 REFUSED = {
     "Observation?nmae=x": "no search parameter of Observation; there are .*code.*subject",
-    "Observation?value-quantity=5": "quantity parameter",
+    "Observation?value-quantity=five": "no number",
+    "Observation?value-quantity=5|mmol/L": "write 5.4",
+    "Observation?value-quantity=gt": "no number",
+    "Observation?value-quantity:exact=5": "no modifier",
+    "RiskAssessment?probability=0.5||x": "no unit",
     "Observation?code-value-quantity=5": "composite parameter",
     "Observation?code:in=http://x": "'in' is no modifier of 'code', a token; there are :missing, :not",
     "Observation?code=": "has no value",
@@ -516,13 +588,13 @@ class TestPages:
             await page(loaded, f"Patient?{cursor}")
 
     async def test_sizes_and_totals(self, loaded: Database) -> None:
-        assert (await page(loaded, "Observation")).total == 7
+        assert (await page(loaded, "Observation")).total == 9
         assert (await page(loaded, "Observation?_count=2")).total is None
-        assert (await page(loaded, "Observation?_count=2&_total=accurate")).total == 7
+        assert (await page(loaded, "Observation?_count=2&_total=accurate")).total == 9
         assert (await page(loaded, "Observation?_count=2&_total=estimate")).total is not None
         empty = await page(loaded, "Observation?_count=0&code=8867-4")
         assert (empty.total, empty.entries) == (5, [])
-        assert (await page(loaded, "Observation?_summary=count")).total == 7
+        assert (await page(loaded, "Observation?_summary=count")).total == 9
         assert len((await page(loaded, "Observation?_count=1000", most=3)).entries) == 3
 
 
@@ -588,7 +660,15 @@ class TestHistory:
 
 
 async def test_every_parameter_of_every_type_makes_valid_sql(tx: Tx) -> None:
-    values = {"token": "a|b", "reference": "x", "string": "a", "date": "2026", "uri": "urn:x"}
+    values = {
+        "token": "a|b",
+        "reference": "x",
+        "string": "a",
+        "date": "2026",
+        "uri": "urn:x",
+        "number": "5",
+        "quantity": "5.4||g",
+    }
     for type_, spec in SPECS.items():
         query = [(code, values[param.type]) for code, param in spec.params.items() if code not in ("_id",)]
         missing = [(f"{code}:missing", "true") for code in spec.params if not code.startswith("_")]

@@ -67,6 +67,12 @@ def people(actor: Actor, patient_id: str = "person.patient_id") -> Sql | None:
     return EVERYTHING if role.everyone else _related(actor, patient_id)
 
 
+def may_read(actor: Actor, type_: str) -> bool:
+    """Whether the actor's role reads this type of the people it may see: pages that read projections ask this first."""
+    role = ROLES.get(actor.role)
+    return role is not None and TYPE_AREAS.get(type_) in role.reads
+
+
 def may_write(actor: Actor, type_: str, linked: bool = True, new: bool = True) -> bool:
     """Whether the actor's role writes this type at all.
 

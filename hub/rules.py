@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import care_plans.facts
 import care_plans.rules
@@ -14,6 +15,8 @@ from hub import access
 from hub.db import Tx
 from hub.identity import Actor
 from monitoring.limits import from_service_request
+
+JSON = dict[str, Any]
 
 
 async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored]) -> None:
@@ -28,9 +31,13 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
     )
     about: dict[str, Change] = {}
     for change in changes:
-        people = _people(change, before.get((change.type, change.id)))
-        new = change.method != "delete" and (change.type, change.id) not in before
-        if not access.may_write(actor, change.type, linked=bool(people), new=new):
+        stored = before.get((change.type, change.id))
+        people = _people(change, stored)
+        linked, new = bool(people), change.method != "delete" and stored is None
+        # Sending the same again changes nothing: whoever may add it may repeat it.
+        if not access.may_write(actor, change.type, linked, new) and not (
+            access.may_write(actor, change.type, linked) and _same(stored, change.resource)
+        ):
             raise refuse(403, "forbidden", f"Your role ({actor.role}) may not write {change.type}.", change.type)
         if change.resource is not None:
             access.check_speaker(actor, change.resource)
@@ -47,6 +54,17 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
             f"You are not in the care of Patient/{unknown}, or there is no such person.",
             f"{change.type}.{'id' if change.type == 'Patient' else 'subject'}",
         )
+
+
+def _same(stored: Stored | None, resource: JSON | None) -> bool:
+    """Whether *resource* says what is stored, but for version and time."""
+    before = stored.resource if stored is not None else None
+    return before is not None and resource is not None and _bare(before) == _bare(resource)
+
+
+def _bare(resource: JSON) -> JSON:
+    kept = {key: value for key, value in resource.get("meta", {}).items() if key not in ("versionId", "lastUpdated")}
+    return {**resource, "meta": kept}
 
 
 def _people(change: Change, stored: Stored | None) -> set[str]:

@@ -249,6 +249,8 @@ class TestWriting:
             answer = await client.post("/fhir/Observation", json=observation("Patient-m"))
             assert answer.status_code == 201, answer.text
             made = answer.json()
+            again = await client.put(f"/fhir/Observation/{made['id']}", json=made)
+            assert (again.status_code, again.headers["etag"]) == (200, 'W/"1"'), "the same again changes nothing"
             changed = made | {"valueQuantity": made["valueQuantity"] | {"value": 60}}
             answer = await client.put(f"/fhir/Observation/{made['id']}", json=changed)
             assert answer.status_code == 403, answer.text
@@ -360,6 +362,16 @@ class TestPages:
                     f'VALUE="{SECRET.upper()}"', ""
                 ).replace(f"“{SECRET.upper()}”", ""), path
                 assert "Patient-o" not in answer.text
+
+    async def test_a_social_worker_opens_the_plan_and_no_readings(self, hub: Hub) -> None:
+        async with signed_in(hub, "social-worker") as client:
+            assert (await client.get("/patients/Patient-m/plan")).status_code == 200
+            assert (await client.get("/patients/Patient-m/readings")).status_code == 403
+            summary = await client.get("/patients/Patient-m")
+            assert summary.status_code == 200
+            assert "Latest readings" not in summary.text
+        async with signed_in(hub, "clinician") as client:
+            assert "Latest readings" in (await client.get("/patients/Patient-m")).text
 
     async def test_a_form_without_the_sessions_token_changes_nothing(self, hub: Hub) -> None:
         async with signed_in(hub, "clinician") as client:

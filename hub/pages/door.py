@@ -11,6 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from fhir.outcome import Refusal, refuse
 from hub import identity
+from hub.access import may_read
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages.records import hub_of
@@ -63,6 +64,12 @@ async def signed_in(request: Request) -> Actor:
 def demand(actor: Actor, permission: str) -> None:
     """Raises Refusal 403 unless the actor's role owns *permission*."""
     if not actor.can(permission):
+        raise refuse(403, "forbidden", "Your role does not open this page.")
+
+
+def demand_sight(actor: Actor, type_: str) -> None:
+    """Raises Refusal 403 unless the actor's role reads this FHIR type of the people in its care."""
+    if not may_read(actor, type_):
         raise refuse(403, "forbidden", "Your role does not open this page.")
 
 

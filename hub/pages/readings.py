@@ -11,7 +11,7 @@ from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import hand, words
 from hub.pages import person as persons
-from hub.pages.door import demand, form, runtime, signed_in, told, transaction
+from hub.pages.door import demand, demand_sight, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.person import Latest, limit_words
 from hub.pages.rendering import page
@@ -31,6 +31,7 @@ ROWS = 30
 async def readings(request: Request, patient_id: str) -> Response:
     actor = await signed_in(request)
     demand(actor, "person.search")
+    demand_sight(actor, "Observation")
     now = persons.present()
     range_ = request.query_params.get("range", "month")
     range_ = range_ if range_ in RANGES else "month"

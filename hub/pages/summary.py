@@ -11,7 +11,7 @@ from care_plans.tasks import TaskRow
 from fhir.outcome import Refusal
 from fhir.store import Sql
 from hub import boards
-from hub.access import people
+from hub.access import may_read, people
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import flags, hand, records, words
@@ -67,7 +67,8 @@ async def _again(request: Request, actor: Actor, patient_id: str, sent: Form, re
 async def _context(tx: Tx, actor: Actor, patient_id: str) -> dict[str, Any]:
     now = persons.present()
     person = await persons.find(tx.pg, actor, patient_id)
-    waiting = await records.open_flags(tx.pg, patient_id)
+    measures = may_read(actor, "Observation")
+    waiting = await records.open_flags(tx.pg, patient_id) if may_read(actor, "Flag") else []
     names = await boards.names(tx.pg, {row.acknowledged_by for row in waiting})
     kept = await records.current_plan(tx.pg, actor, patient_id)
     return {
@@ -76,7 +77,8 @@ async def _context(tx: Tx, actor: Actor, patient_id: str) -> dict[str, Any]:
         "now": now,
         "here_address": f"/patients/{patient_id}",
         "flags": [flags.shown(row, names, now) for row in waiting],
-        "latest": await persons.latest(tx.pg, patient_id, now),
+        "measures": measures,
+        "latest": await persons.latest(tx.pg, patient_id, now) if measures else [],
         "tasks": [task_words(task, now) for task in await _tasks(tx, actor, patient_id)],
         "plan": plan_words(kept, now) if kept else None,
         "team": persons.faces(await persons.members(tx.pg, actor, patient_id), now),

@@ -221,6 +221,7 @@ def overlay(
             owners.pop(f"{type}/{id}", None)
             if after:
                 owners[f"{type}/{id}"] = person(after)
+    expressed_ones = frozenset(own_words)
     return {
         patient_id: replace(
             facts.get(patient_id) or Facts(patient_id, now, can_import=can_import),
@@ -228,7 +229,7 @@ def overlay(
             active_plans=frozenset(plans[patient_id]),
             care_team_id=teams[patient_id],
             owners=owners,
-            own_words=frozenset(own_words),
+            own_words=expressed_ones,
         )
         for patient_id in approvals
     }

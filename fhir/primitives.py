@@ -61,7 +61,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "integer": _whole("a whole number of 32 bits", -(2**31)),
     "unsignedInt": _whole("a whole number from 0 to 2147483647", 0),
     "positiveInt": _whole("a whole number from 1 to 2147483647", 1),
-    "decimal": Primitive(int | Decimal, (int, Decimal), "a JSON number, not text"),
+    "decimal": Primitive(int | Decimal, (int, Decimal), "a number (as Decimal, which keeps its precision), not text"),
     "string": _text(f"text of 1 to {MAX_STRING} characters"),
     "markdown": _text(f"markdown of 1 to {MAX_STRING} characters"),
     "code": _text("a code: no spaces at the ends, single spaces within", r"\A\S++(?:\s\S++)*+\Z"),

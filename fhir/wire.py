@@ -15,6 +15,10 @@ MAX_DEPTH = 64
 MAX_EXPONENT = 100
 """No clinical quantity needs more; PostgreSQL and clients choke on 1e999999999."""
 
+MAX_PARTS = 1_500_000
+"""Objects, arrays and commas in one body. A real bundle of 16 MB has half of it; a body made of `[],[],` would take
+thirty times its size in memory."""
+
 _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 _LONE_SURROGATE = re.compile(
     r"(?<!\\)(?:\\\\)*\\u(?:d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})",
@@ -35,13 +39,15 @@ def decode(raw: bytes) -> dict[str, Any]:
     """The JSON object in *raw*; numbers with a point or exponent are `Decimal`.
 
     Refusal 400 for anything that is not one well-formed object: truncated, not UTF-8, NaN or Infinity, lone surrogates,
-    NUL characters (PostgreSQL text cannot hold them), a key twice, nested deeper than 64.
+    NUL characters (PostgreSQL text cannot hold them), a key twice, nested deeper than 64; 413 for too many parts.
     """
     return read(raw)[0]
 
 
 def read(raw: bytes) -> tuple[dict[str, Any], Survey]:
     """`decode`, with the survey that validation needs as well."""
+    if len(raw) > MAX_PARTS and raw.count(b"{") + raw.count(b"[") + raw.count(b",") > MAX_PARTS:
+        raise refuse(413, "too-costly", f"the JSON has more than {MAX_PARTS} parts: send it in several requests")
     try:
         value = _decoder.decode(raw)
     except RecursionError:

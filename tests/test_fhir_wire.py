@@ -81,3 +81,12 @@ def test_text_that_is_not_unicode_is_not_written() -> None:
 
 def test_colons_and_quotes_inside_text_are_no_keys() -> None:
     assert decode(rb'{"a": "{\"b\": 1, \"b\": 2}", "b" : "c\\"}') == {"a": '{"b": 1, "b": 2}', "b": "c\\"}
+
+
+@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1.5,"])
+def test_a_body_that_would_fill_the_memory_is_refused_unread(part: bytes) -> None:
+    begin = time.perf_counter()
+    with pytest.raises(Refusal) as caught:
+        decode(b'{"a":[' + part * 2_000_000 + b"1]}")
+    assert caught.value.status == 413
+    assert time.perf_counter() - begin < 0.5

@@ -82,7 +82,8 @@ class Stored:
 class Written:
     """What became of a change: 201 made, 200 a new version (or the same one when nothing differed), 204 deleted.
 
-    `body` is the JSON as stored, `before` the resource as it was. Deleting what never was gives 204 and version 0.
+    `body` is the JSON as stored, `before` the resource as it was, `patient_id` whom it is (or was) about. Deleting what
+    never was gives 204 and version 0.
     """
 
     change: Change
@@ -91,6 +92,7 @@ class Written:
     updated: datetime
     body: str | None
     before: JSON | None
+    patient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,8 @@ class _Draft:
     decoded: JSON | None = None
 
     def written(self) -> Written:
-        return Written(self.change, self.status, self.version, self.updated, self.body, self.decoded)
+        about = self.row.patient_id if self.row else self.before.patient_id if self.before else None
+        return Written(self.change, self.status, self.version, self.updated, self.body, self.decoded, about)
 
     def number(self, version: int) -> None:
         """Take *version* and write the body accordingly: the one time that the resource is encoded."""

@@ -42,9 +42,7 @@ async def carry_out(
 
 def _entry(actor: Actor, one: Written) -> audit.Entry:
     action = {201: "create", 204: "delete"}.get(one.status, "update")
-    spec = SPECS[one.change.type]
-    about = patient_of(spec, one.change.resource or one.before or {"resourceType": one.change.type})
-    return audit.entry(actor, action, one.change.type, one.change.id, about, detail={"version": one.version})
+    return audit.entry(actor, action, one.change.type, one.change.id, one.patient_id, detail={"version": one.version})
 
 
 async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:

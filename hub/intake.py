@@ -12,6 +12,7 @@ from hub import watch
 from hub.db import Tx
 from hub.effects import carry_out
 from hub.identity import Actor
+from monitoring import flags
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
 from monitoring.readings import Reading, digest, key, readings
 
@@ -73,16 +74,15 @@ class _Item:
 async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
     """One receipt for each of *batch*, in its order; see `hub.flows.receive_readings`."""
     holders = await _holders(tx, {one.actor.id for one in batch})
-    synthetic = await watch.synthetic_people(tx, {one.patient_id for one in holders.values() if one.patient_id})
     items: list[_Item | Refusal] = []
     for one in batch:
         try:
-            items.append(_item(one, holders.get(one.actor.id), synthetic, now))
+            items.append(_item(one, holders.get(one.actor.id), now))
         except Refusal as refusal:
             items.append(refusal)
     waiting = [item for item in items if isinstance(item, _Item)]
     if waiting:
-        await watch.take_turns(tx, [Change("create", "Observation", one.id, one.sent.observation) for one in waiting])
+        await flags.take_turns(tx.pg, {watch.subject_of(one.sent.observation) for one in waiting})
     while waiting:
         # A key sent twice in one batch is a resend or a correction of the first: it waits for the next round.
         first = {one.key: one for one in reversed(waiting)}
@@ -146,16 +146,19 @@ class _Holder:
     patient_id: str | None
     status: str
     sandbox: bool
+    synthetic: bool
 
 
 async def _holders(tx: Tx, device_ids: set[str]) -> Mapping[str, _Holder]:
     rows = await tx.pg.execute(
-        "SELECT id, patient_id, status, sandbox FROM device WHERE id = ANY(%s)", (list(device_ids),)
+        "SELECT id, patient_id, status, sandbox, coalesce(synthetic, false) FROM device LEFT JOIN person"
+        " USING (patient_id) WHERE id = ANY(%s)",
+        (list(device_ids),),
     )
     return {id_: _Holder(*rest) for id_, *rest in await rows.fetchall()}
 
 
-def _item(one: Sent, holder: _Holder | None, synthetic: set[str], now: datetime) -> _Item:
+def _item(one: Sent, holder: _Holder | None, now: datetime) -> _Item:
     """Hazards: wrong patient, device swapped between people. The reading must name the person who holds the device."""
     if holder is None or holder.status != "active":
         raise DeviceRefused("unassigned-device", "This device is not in use here.", "Observation.device")
@@ -167,9 +170,7 @@ def _item(one: Sent, holder: _Holder | None, synthetic: set[str], now: datetime)
     if one.observation["device"].get("reference") != one.actor.reference:
         text = f"The Observation names another device than the one that sends it, {one.actor.reference}."
         raise DeviceRefused("unassigned-device", text, "Observation.device")
-    found = readings(
-        one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.patient_id in synthetic
-    )
+    found = readings(one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.synthetic)
     return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation))
 
 
@@ -237,4 +238,5 @@ async def as_stored(tx: Tx, change: Change, receipt: Receipt) -> Written:
     assert receipt.observation_id is not None
     key_ = ("Observation", receipt.observation_id)
     stored = (await store.load(tx.pg, [key_]))[key_]
-    return Written(replace(change, id=stored.id), 200, stored.version, stored.updated, stored.body, None)
+    known = replace(change, id=stored.id)
+    return Written(known, 200, stored.version, stored.updated, stored.body, None, stored.patient_id)

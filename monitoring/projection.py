@@ -4,26 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
 
 from monitoring.readings import Reading
 
-COPY_FROM = 20
-"""From this many rows on COPY, which costs a round trip more than one INSERT, is the cheaper."""
-
-_COLUMNS = {
-    "observation_id": "text",
-    "measure": "text",
-    "patient_id": "text",
-    "at": "timestamptz",
-    "value": "float8",
-    "word": "text",
-    "given": "text",
-    "device_id": "text",
-    "quality": "text",
-    "why": "text",
-    "received": "timestamptz",
-}
+_INSERT = """
+INSERT INTO reading (observation_id, measure, patient_id, at, value, word, given, device_id, quality, why, received)
+SELECT observation_id, measure, patient_id, at, value, word, given, device_id, quality, why, %s
+FROM json_to_recordset(%s::json) AS row (observation_id text, measure text, patient_id text, at timestamptz,
+    value float8, word text, given text, device_id text, quality text, why text)
+"""
 
 
 async def project_readings(
@@ -34,31 +25,8 @@ async def project_readings(
         await pg.execute("DELETE FROM reading WHERE observation_id = ANY(%s)", (list(replaced),))
     if not readings:
         return
-    rows = [
-        (
-            one.observation_id,
-            one.measure,
-            one.patient_id,
-            one.at,
-            one.value,
-            one.word,
-            one.given,
-            one.device_id,
-            one.quality,
-            one.why,
-            received,
-        )
-        for one in readings
-    ]
-    if len(rows) < COPY_FROM:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        arrays = ", ".join(f"%s::{kind}[]" for kind in _COLUMNS.values())
-        await pg.execute(f"INSERT INTO reading ({', '.join(_COLUMNS)}) SELECT * FROM unnest({arrays})", columns)
-        return
-    async with pg.cursor().copy(f"COPY reading ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(list(_COLUMNS.values()))
-        for row in rows:
-            await copy.write_row(row)
+    # One JSON text for all rows: a third of the processor time of array parameters, and no round trip more than COPY.
+    await pg.execute(_INSERT, (received, msgspec.json.encode(readings).decode()))
 
 
 async def put_receipts(pg: psycopg.AsyncConnection[Any], receipts: Sequence[tuple[bytes, str, bytes]]) -> set[bytes]:
@@ -66,10 +34,12 @@ async def put_receipts(pg: psycopg.AsyncConnection[Any], receipts: Sequence[tupl
     two batches never wait for each other in a ring. The keys that were new come back."""
     if not receipts:
         return set()
+    rows = [{"key": key.hex(), "id": id_, "digest": digest.hex()} for key, id_, digest in receipts]
     cursor = await pg.execute(
-        "INSERT INTO receipt (key, observation_id, digest) SELECT * FROM unnest(%s::bytea[], %s::text[], %s::bytea[])"
+        "INSERT INTO receipt (key, observation_id, digest) SELECT decode(key, 'hex'), id, decode(digest, 'hex')"
+        " FROM json_to_recordset(%s::json) AS row (key text, id text, digest text)"
         " ON CONFLICT DO NOTHING RETURNING key",
-        [list(column) for column in zip(*receipts, strict=True)],
+        (msgspec.json.encode(rows).decode(),),
     )
     return {bytes(row[0]) for row in await cursor.fetchall()}
 

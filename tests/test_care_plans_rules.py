@@ -1,6 +1,7 @@
 """The rules that no path to the record bypasses."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,6 +276,14 @@ class TestDeletion:
 
     def test_deleting_what_never_was_breaks_no_rule(self) -> None:
         check(None, None, facts())
+
+
+class TestDocumented:
+    @pytest.mark.parametrize(
+        "rule", sorted({rule.__name__ for found in rules.RULES_BY_TYPE.values() for rule in found})
+    )
+    def test_every_rule_is(self, rule: str) -> None:
+        assert f"| `{rule}` |" in (Path(__file__).parents[1] / "docs" / "care-plans.md").read_text()
 
 
 class TestReferences:

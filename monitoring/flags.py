@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from fhir.outcome import refuse
 from monitoring.case import Finding, Reason
+from monitoring.limits import AMBER, INFORMATION, RED
 from monitoring.measures import MEASURES, UCUM
 from monitoring.rules import name_of
 from monitoring.tables import LIVE
@@ -23,6 +24,8 @@ RULE = "https://carehub.example/fhir/CodeSystem/rule"
 AUTHOR = "Device/care-hub-engine"
 
 OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM = "open", "acknowledged", "resolved", "false-alarm"
+STATES = (OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM)
+KINDS = ("clinical", "compliance", "operational")
 
 MOST_REASONS = 40
 MOST_OBSERVATIONS = 100
@@ -194,16 +197,40 @@ def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
 
 
 def from_fhir(resource: JSON, version: int) -> Flag | None:
-    """The flag that a stored FHIR Flag says; None for one that is not of our engine (it has no flag-state)."""
+    """The flag that a FHIR Flag says; None for one that is not of our engine (it has no flag-state).
+
+    Raises Refusal 422 when its flag-state is incomplete or contradicts `Flag.status`: anyone may try to write one.
+    """
     found = next((one for one in resource.get("extension", ()) if one.get("url") == EXT), None)
     if found is None:
         return None
+    try:
+        flag = _flag(resource, version, found)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise refuse(
+            422, "structure", f"This flag-state is incomplete or malformed: {error}.", "Flag.extension"
+        ) from error
+    whole = (flag.rule_version, flag.count)
+    if (
+        flag.state not in STATES
+        or flag.severity not in (RED, AMBER, INFORMATION)
+        or flag.kind not in KINDS
+        or not all(0 < number < 2**31 for number in whole)
+    ):
+        raise refuse(
+            422, "value", "State, severity, kind, rule-version or count is none that we know.", "Flag.extension"
+        )
+    if flag.live != (resource.get("status") == "active"):
+        raise refuse(422, "invariant", f"Flag.status contradicts the flag-state {flag.state!r}.", "Flag.status")
+    if (flag.state == ACKNOWLEDGED and not flag.acknowledged_why) or (not flag.live and not flag.resolved_why):
+        raise refuse(422, "required", f"A flag that is {flag.state} says who did so, when and why.", "Flag.extension")
+    return flag
+
+
+def _flag(resource: JSON, version: int, found: JSON) -> Flag:
     parts: list[JSON] = found.get("extension", [])
     one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading")}
-    rule = next((c for c in resource["code"].get("coding", ()) if c.get("system") == RULE), None)
-    if rule is None or "state" not in one:
-        return None
-    opened = datetime.fromisoformat(resource["period"]["start"])
+    rule: JSON = next((c for c in resource["code"]["coding"] if c.get("system") == RULE), {})
     by, at, why = zip(*(_who(one.get(name)) for name in ("acknowledged", "resolved")), strict=True)
     return Flag(
         id=resource["id"],
@@ -218,9 +245,9 @@ def from_fhir(resource: JSON, version: int) -> Flag | None:
         summary=resource["code"].get("text", ""),
         reasons=[_reason(part["extension"]) for part in parts if part.get("url") == "reason"],
         observations=[_tail(p["valueReference"]["reference"]) for p in parts if p.get("url") == "reading"],
-        count=int(one["count"]["valueInteger"]) if "count" in one else 1,
-        opened=opened,
-        refreshed=datetime.fromisoformat(one["refreshed"]["valueDateTime"]) if "refreshed" in one else opened,
+        count=int(one["count"]["valueInteger"]),
+        opened=_instant(resource["period"]["start"]),
+        refreshed=_instant(one["refreshed"]["valueDateTime"]),
         acknowledged_by=by[0],
         acknowledged_at=at[0],
         acknowledged_why=why[0],
@@ -260,7 +287,8 @@ async def project_flags(
 ) -> None:
     """Write the rows of *written* FHIR Flags, each with its version; drop those of *removed* (ids).
 
-    A Flag that is not of our engine, or no longer says so, has no row.
+    A Flag that is not of our engine, or no longer says so, has no row. Raises Refusal 409 for a second live flag of one
+    rule and person, which only someone who writes flags by hand can bring about.
     """
     flags = [(resource["id"], from_fhir(resource, version)) for resource, version in written]
     gone = [*removed, *(id_ for id_, flag in flags if flag is None)]
@@ -270,12 +298,15 @@ async def project_flags(
     if not rows:
         return
     update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
-    await pg.execute(
-        f"""INSERT INTO flag ({", ".join(COLUMNS)})
-            SELECT {", ".join(COLUMNS)} FROM jsonb_populate_recordset(NULL::flag, %s)
-            ON CONFLICT (id) DO UPDATE SET {update}""",
-        (Jsonb(rows),),
-    )
+    try:
+        await pg.execute(
+            f"""INSERT INTO flag ({", ".join(COLUMNS)})
+                SELECT {", ".join(COLUMNS)} FROM jsonb_populate_recordset(NULL::flag, %s)
+                ON CONFLICT (id) DO UPDATE SET {update}""",
+            (Jsonb(rows),),
+        )
+    except psycopg.errors.UniqueViolation as error:
+        raise refuse(409, "conflict", "This person has a live flag of this rule already.", "Flag.code") from error
 
 
 def _need(why: str) -> None:
@@ -335,7 +366,14 @@ def _who(part: JSON | None) -> tuple[str | None, datetime | None, str | None]:
         return None, None, None
     one = {inner["url"]: inner for inner in part["extension"]}
     why = one["why"]["valueString"] if "why" in one else None
-    return one["by"]["valueReference"]["reference"], datetime.fromisoformat(one["at"]["valueDateTime"]), why
+    return one["by"]["valueReference"]["reference"], _instant(one["at"]["valueDateTime"]), why
+
+
+def _instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text} has no offset")
+    return at
 
 
 def _tail(reference: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import psycopg
@@ -93,6 +94,9 @@ class Order:
 
 
 _BOUNDS = ("low-red", "low-amber", "high-amber", "high-red")
+LONGEST_HOURS = 24 * 366.0
+"""A reading asked for less often than once a year is not home monitoring, and nothing is overdue."""
+
 _HOURS = {"h": 1.0, "d": 24.0, "wk": 168.0, "min": 1 / 60}
 
 
@@ -119,6 +123,7 @@ def from_service_request(resource: JSON) -> Order | None:
     every = None
     if repeat.get("frequency") and repeat.get("period") and repeat.get("periodUnit") in _HOURS:
         every = float(repeat["period"]) * _HOURS[repeat["periodUnit"]] / float(repeat["frequency"])
+        every = every if every <= LONGEST_HOURS else None
     review = extensions.get(EXT + "review-on", {}).get("valueDate")
     requester = resource.get("requester", {})
     order = Order(
@@ -318,7 +323,12 @@ def _bound(measure: Measure, name: str, quantity: JSON) -> float:
     if code != measure.unit:
         text = f"{name} is in {code or 'no unit'}; limits of {measure.name} are in {measure.unit}."
         raise Refusal(422, [Issue("value", text, "ServiceRequest.extension")])
-    return float(quantity["value"])
+    value = float(quantity["value"])
+    if not isfinite(value):
+        raise Refusal(
+            422, [Issue("value", f"{name} is not a number that anything measures.", "ServiceRequest.extension")]
+        )
+    return value
 
 
 def _number(value: float) -> int | Decimal:

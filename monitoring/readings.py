@@ -12,7 +12,6 @@ from monitoring.measures import (
     AIR,
     BY_CODE,
     IMPLIED,
-    LOINC,
     MEASURES,
     OXYGEN,
     SPECIFIC,
@@ -353,8 +352,3 @@ def _id(reference: JSON | None, kind: str) -> str:
         return text[len(kind) :]
     _, found, rest = text.rpartition("/" + kind)
     return rest if found else ""
-
-
-def loinc_codes() -> frozenset[str]:
-    """Every LOINC code that becomes a reading, components included."""
-    return frozenset(code for system, code in BY_CODE if system == LOINC)

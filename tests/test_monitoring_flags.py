@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from monitoring_cases import NOW, case, hours, reading
+from monitoring_cases import JSON, NOW, case, hours, reading
 
 from fhir.outcome import Refusal
 from fhir.validation import check
@@ -186,9 +186,39 @@ class TestFhir:
         assert other in after["extension"] and len(after["extension"]) == 2
 
     def test_a_flag_of_another_system_is_not_ours(self) -> None:
+        assert from_fhir({**to_fhir(opened()), "extension": []}, 1) is None
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda resource, state: resource.update(code={"text": "Fall risk"}),
+            lambda resource, state: resource.update(status="inactive"),
+            lambda resource, state: resource["period"].update(start="2026-11-21"),
+            lambda resource, state: resource.update(category=[]),
+            lambda resource, state: state.update(state={"url": "state", "valueCode": "gone"}),
+            lambda resource, state: state.update(state={"url": "state", "valueCode": "acknowledged"}),
+            lambda resource, state: state.update(severity={"url": "severity", "valueInteger": 9}),
+            lambda resource, state: state.update(count={"url": "count", "valueInteger": 2**31}),
+            lambda resource, state: state.update(count={"url": "count", "valueString": "two"}),
+            lambda resource, state: state.pop("refreshed"),
+            lambda resource, state: state["reason"]["extension"].pop(0),
+        ],
+    )
+    def test_a_malformed_one_is_refused(self, spoil: Callable[[JSON, JSON], object]) -> None:
         resource = to_fhir(opened())
-        assert from_fhir({**resource, "extension": []}, 1) is None
-        assert from_fhir({**resource, "code": {"text": "Fall risk"}}, 1) is None
+        state = {part["url"]: part for part in resource["extension"][0]["extension"]}
+        spoil(resource, state)
+        resource["extension"][0]["extension"] = list(state.values())
+        with pytest.raises(Refusal) as caught:
+            from_fhir(resource, 1)
+        assert caught.value.status == 422
+
+    def test_a_flag_cannot_be_closed_without_a_reason(self) -> None:
+        resource = to_fhir(resolve(opened(), NURSE, NOW, "Done"))
+        resolved = next(part for part in resource["extension"][0]["extension"] if part["url"] == "resolved")
+        resolved["extension"].pop()
+        with pytest.raises(Refusal, match="when and why"):
+            from_fhir(resource, 2)
 
 
 class TestProjection:
@@ -214,6 +244,13 @@ class TestProjection:
         await project_flags(tx.pg, [(to_fhir(again), 3)])
         await project_flags(tx.pg, [], ["f2"])
         assert await live_flags(tx.pg, ["p1"]) == {}
+
+    async def test_a_second_live_flag_of_one_rule_is_refused(self, database: Database) -> None:
+        with pytest.raises(Refusal, match="live flag of this rule already") as caught:
+            async with database.transaction() as tx:
+                two = [replace(opened(), id=one, patient_id="p7") for one in ("f1", "f2")]
+                await project_flags(tx.pg, [(to_fhir(flag), 1) for flag in two])
+        assert caught.value.status == 409
 
     async def test_times_keep_their_instant(self, tx: Tx) -> None:
         flag = opened(at=datetime(2026, 10, 25, 1, 30, 0, 123456, tzinfo=UTC))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ class TestOrder:
             ({"frequency": 3, "period": 1, "periodUnit": "d"}, 8),
             ({"frequency": 1, "period": 1, "periodUnit": "wk"}, 168),
             ({"frequency": 2, "period": 1, "periodUnit": "a"}, None),
+            ({"frequency": 1, "period": Decimal("1E+400"), "periodUnit": "d"}, None),
             ({}, None),
         ],
     )
@@ -159,6 +161,12 @@ class TestCheck:
         resource = to_service_request(order)
         resource["extension"][0]["extension"][0]["valueQuantity"] |= {"code": "mg/dL", "value": 72}
         with pytest.raises(Refusal, match="limits of Glucose are in mmol/L"):
+            from_service_request(resource)
+
+    def test_a_limit_beyond_all_numbers(self) -> None:
+        resource = to_service_request(replace(ORDER, active=False))
+        resource["extension"][0]["extension"][0]["valueQuantity"]["value"] = Decimal("1E+400")
+        with pytest.raises(Refusal, match="not a number"):
             from_service_request(resource)
 
     def test_no_door_lets_a_bad_order_in(self) -> None:

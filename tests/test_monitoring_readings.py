@@ -1,6 +1,7 @@
 """From Observation to reading: every shape, refusals with their reason, doubts kept and never lost."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -350,3 +351,12 @@ class TestRealInput:
         ]
         assert {"weight", "temperature", "systolic", "glucose"} == {one.measure for one in found}
         assert next(one for one in found if one.measure == "weight").value == 83.91
+
+
+def test_reading_keeps_up_with_ingestion() -> None:
+    """A device's Observation costs a few microseconds; the bound is low enough for a busy machine."""
+    sent = observation("59408-5", quantity(93, "%"), device={"reference": "Device/d1"})
+    started = time.process_time()
+    for _ in range(5000):
+        readings(sent, NOW, from_device=True)
+    assert (time.process_time() - started) / 5000 < 15e-6

@@ -22,8 +22,7 @@ _DOCUMENTATION = (
     "dates), _include and _revinclude (:iterate), chains and _has, _total, _summary, _elements; pages are followed by "
     "their next link. Conditional references and If-None-Exist must match one resource. Required bindings, reference "
     "targets and the rules of the hub (approval before a plan, one active plan) are checked on every write. Not "
-    "supported: XML, PATCH, conditional update and delete, and search parameters of the kinds quantity, number, "
-    "composite and special."
+    "supported: XML, PATCH, conditional update and delete"
 )
 _SECURITY = (
     "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "
@@ -34,6 +33,8 @@ _SECURITY = (
 def statement(base_url: str) -> JSON:
     """The CapabilityStatement of the service at *base_url* (ends in `/fhir`)."""
     left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
+    refused = ", ".join(sorted({kind for spec in SPECS.values() for kind in spec.refused.values()}))
+    kinds = f", and search parameters of the kinds {refused}" if refused else ""
     return {
         "resourceType": "CapabilityStatement",
         "id": "care-hub",
@@ -50,7 +51,7 @@ def statement(base_url: str) -> JSON:
         "rest": [
             {
                 "mode": "server",
-                "documentation": f"{_DOCUMENTATION} Types of R4 and R4B that are not served: {left_out}.",
+                "documentation": f"{_DOCUMENTATION}{kinds}. Types of R4 and R4B that are not served: {left_out}.",
                 "security": {"cors": False, "description": _SECURITY},
                 "resource": [_resource(spec) for spec in SPECS.values()],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
@@ -68,8 +69,7 @@ def statement(base_url: str) -> JSON:
 
 def _resource(spec: ResourceSpec) -> JSON:
     params = [
-        {"name": code, "type": param.type} | _documented(spec, code, param.type)
-        for code, param in sorted(spec.params.items())
+        {"name": code, "type": param.type} | _modifiers(param.type) for code, param in sorted(spec.params.items())
     ]
     includes = [f"{spec.type}:{code}" for code, param in sorted(spec.params.items()) if param.type == "reference"]
     resource: JSON = {
@@ -91,9 +91,9 @@ def _resource(spec: ResourceSpec) -> JSON:
     return resource
 
 
-def _documented(spec: ResourceSpec, code: str, kind: str) -> JSON:
-    modifiers = ", ".join(f":{modifier}" for modifier in MODIFIERS[kind])
-    return {"documentation": f"modifiers {modifiers}"}
+def _modifiers(kind: str) -> JSON:
+    known = MODIFIERS.get(kind, ())
+    return {"documentation": "modifiers " + ", ".join(f":{modifier}" for modifier in known)} if known else {}
 
 
 @cache

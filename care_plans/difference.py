@@ -73,6 +73,8 @@ def _section_change(name: str, old: Any, new: Any) -> PlanChange:
             sentence = f"Agreed by {now}." if now else "The agreement was removed."
         case "stopped":
             sentence = f"Why it was stopped: {now}" if now else "It was taken up again."
+        case "period" if now:
+            sentence = f"The plan runs {now}."
         case "next-review" if was and now:
             sentence = f"Next review moved from {was} to {now}."
         case "next-review":

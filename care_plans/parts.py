@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from care_plans.plan import Plan, activity, activity_key, goal, words
+from care_plans.plan import Plan, activity, activity_key, goal, timing, words
 from care_plans.shapes import EXTENSION, JSON, reference_id
 
 KEPT: Final = ("resourceType", "id", "meta")
@@ -167,6 +167,8 @@ def as_text(name: str, value: Any) -> str | None:
             return (
                 " ".join(_agreement(agreed.by, words(agreed.on) if agreed.on else None, agreed.how)) if agreed else None
             )
+        case "period":
+            return timing({"scheduledPeriod": value})
         case "stopped":
             return alone.stopped_why
         case "status":

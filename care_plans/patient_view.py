@@ -140,7 +140,7 @@ def worse(plan: Plan | None, hub_name: str, hub_phone: str | None, hub_hours: st
     Nobody is told that readings are watched when they are not: without *watched* the sentence says so, and without
     hours no hours are promised.
     """
-    ring = f"ring {hub_name} on {hub_phone}" if hub_phone else f"send a message to {hub_name}"
+    ring = f"ring {hub_name} on {hub_phone}" if hub_phone else f"contact {hub_name}"
     open_when = f" We are open {hub_hours}." if hub_hours else ""
     if watched:
         readings = "Our team looks at your readings day and night. If you feel unwell, do not wait for us to call."

@@ -13,7 +13,8 @@ from rest import Fresh, Rest, running
 from care_plans import consent, queries, team
 from care_plans.conflict import StaleEdit, resolve
 from care_plans.edits import Activate, AddGoal, ChangeGoal, RecordAgreement, SetIfWorse, SetTitle, SetWhatMatters
-from care_plans.plan import new_goal
+from care_plans.plan import new_goal, words
+from care_plans.shapes import LONDON
 from fhir.outcome import Refusal
 from fhir.store import new_id
 from fhir.wire import decode
@@ -23,7 +24,7 @@ from hub.identity import Actor
 JSON = dict[str, Any]
 SAM = "Practitioner/sam"
 COORDINATOR = Actor("user", "sam", "Sam Okafor", "care-coordinator", SAM, (SAM, "Organization/yeovil"), "yeovil")
-TODAY = datetime.now(UTC).date()
+TODAY = datetime.now(LONDON).date()
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +282,7 @@ class TestSym04GoesActive:
             "The plan is now active.",
             "Agreed by Ada Archer on 1 Jan 2026 (in person).",
             "Goal added (in the person’s own words): Walk to the shop",
-            "Dates added.",
+            f"The plan runs from {words(TODAY)}.",
         ]
 
 

@@ -134,10 +134,7 @@ class TestIfIFeelWorse:
         assert shown(made()).worse.hub == (
             "For anything else, ring Yeovil hub on 01935 496 000. We are open Monday to Friday, 9am to 5pm."
         )
-        assert (
-            shown(made(), hub_phone=None, hub_hours=None).worse.hub
-            == "For anything else, send a message to Yeovil hub."
-        )
+        assert shown(made(), hub_phone=None, hub_hours=None).worse.hub == "For anything else, contact Yeovil hub."
 
 
 class TestHazardFalseReassuranceOutOfHours:

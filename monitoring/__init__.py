@@ -5,7 +5,7 @@ Pure, no database, no clock:
     measures.py    MEASURES: dict[str, Measure]                 codes, unit, accepted units, believable range
     readings.py    readings(observation, now, *, from_device, test, synthetic) -> list[Reading] | raises ReadingRefused
                    key(device_id, observation) -> bytes; digest(observation) -> bytes          receipts of devices
-    limits.py      DEFAULTS; from_service_request(resource) -> Order | None; to_service_request(order) -> dict
+    limits.py      DEFAULTS; in_force(measure, limits, scale); from_service_request(resource) -> Order | None; to_service_request(order) -> dict
     rules.py       RULES; name_of(rule_id)
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
@@ -22,7 +22,7 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
     flags.py       take_turns(pg, patient_ids); live_flags(pg, patient_ids) -> {(patient_id, rule): Flag}
                    project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
-    series.py      series, latest, sparklines for charts and boards
+    series.py      series(pg, patient_id, measure, since, until) -> points of a chart
     replay.py      would_have_raised(pg, order, now) -> alerts that new limits would have raised
 
 The path of a batch: take_turns of its people -> readings -> project_readings -> load_cases -> evaluate each ->

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TypedDict
 
-from monitoring.limits import DEFAULTS, SCALE_2_DEFAULT, Limits, Order, with_source
+from monitoring.limits import Limits, Order, in_force, with_source
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
 
@@ -59,9 +59,7 @@ class Case:
 
     def default(self, measure: str) -> Limits | None:
         """The limits that hold where no clinician set any."""
-        if measure == "spo2" and self.scale == 2:
-            return SCALE_2_DEFAULT
-        return DEFAULTS.get(measure)
+        return in_force(measure, None, self.scale)
 
     def before(self, reading: Reading, within: timedelta) -> Sequence[Reading]:
         """Earlier readings of the same measure, at most *within* older, newest first."""

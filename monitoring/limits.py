@@ -34,6 +34,15 @@ class Limits:
     high_red: float | None = None
     source: str = ""
 
+    @property
+    def bounds(self) -> tuple[float | None, float | None, float | None, float | None]:
+        return self.low_red, self.low_amber, self.high_amber, self.high_red
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any bound."""
+        return any(bound is not None for bound in self.bounds)
+
     def level(self, value: float) -> tuple[int, str | None, float | None]:
         """(severity, side, bound crossed) of a rounded *value*: (3, "low", 92.0), (0, None, None)."""
         if self.low_red is not None and value <= self.low_red:
@@ -70,6 +79,16 @@ SCALE_2_DEFAULT = Limits(
 """SpO2 for a person whom a clinician put on scale 2 without other limits."""
 
 
+def in_force(measure: str, own: Limits | None, scale: int | None) -> Limits | None:
+    """The limits that hold for a person: their *own* where any bound is set, else the default of the measure, which for
+    SpO2 depends on the *scale*. None where nothing watches the level."""
+    if own is not None and own.given:
+        return own
+    if measure == "spo2" and scale == 2:
+        return SCALE_2_DEFAULT
+    return DEFAULTS.get(measure)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Home monitoring of one measure for one person, as ordered: the row of `monitoring_limit`."""
@@ -88,9 +107,7 @@ class Order:
     @property
     def personal(self) -> bool:
         """Whether limits were set; an order may ask for readings only and leave the defaults in force."""
-        limits = self.limits
-        bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
-        return any(bound is not None for bound in bounds)
+        return self.limits.given
 
 
 _BOUNDS = ("low-red", "low-amber", "high-amber", "high-red")
@@ -160,7 +177,7 @@ def to_service_request(order: Order, requester_name: str | None = None) -> JSON:
         }
         for name, value in zip(
             _BOUNDS,
-            (order.limits.low_red, order.limits.low_amber, order.limits.high_amber, order.limits.high_red),
+            order.limits.bounds,
             strict=True,
         )
         if value is not None
@@ -200,8 +217,7 @@ def check(order: Order) -> None:
     issues: list[Issue] = []
     measure = MEASURES[order.measure]
     limits = order.limits
-    bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
-    given = [(name, bound) for name, bound in zip(_BOUNDS, bounds, strict=True) if bound is not None]
+    given = [(name, bound) for name, bound in zip(_BOUNDS, limits.bounds, strict=True) if bound is not None]
     for (lower_name, lower), (upper_name, upper) in pairwise(given):
         if lower >= upper:
             issues.append(

@@ -86,8 +86,7 @@ def _thresholds() -> Iterable[str]:
 
 
 def _row(name: str, key: str, limits: Limits) -> str:
-    bounds = (limits.low_red, limits.low_amber, limits.high_amber, limits.high_red)
-    shown = " | ".join("" if bound is None else MEASURES[key].show(bound) for bound in bounds)
+    shown = " | ".join("" if bound is None else MEASURES[key].show(bound) for bound in limits.bounds)
     return f"| {name} | {shown} | {limits.source} |"
 
 

@@ -20,6 +20,7 @@ from monitoring.limits import (
     Order,
     check,
     from_service_request,
+    in_force,
     project_limits,
     to_service_request,
 )
@@ -177,10 +178,27 @@ class TestCheck:
 
     @pytest.mark.parametrize("limits", [*DEFAULTS.values(), SCALE_2_DEFAULT])
     def test_the_defaults_are_in_order_and_sourced(self, limits: Limits) -> None:
-        bounds = [limits.low_red, limits.low_amber, limits.high_amber, limits.high_red]
-        given = [bound for bound in bounds if bound is not None]
+        given = [bound for bound in limits.bounds if bound is not None]
         assert given == sorted(set(given))
         assert limits.source
+
+
+class TestInForce:
+    OWN = Limits(low_red=85)
+
+    @pytest.mark.parametrize(
+        ("measure", "own", "scale", "holds"),
+        [
+            ("spo2", None, None, DEFAULTS["spo2"]),
+            ("spo2", Limits(), 1, DEFAULTS["spo2"]),
+            ("spo2", Limits(), 2, SCALE_2_DEFAULT),
+            ("spo2", OWN, 2, OWN),
+            ("glucose", None, 2, DEFAULTS["glucose"]),
+            ("steps", None, None, None),
+        ],
+    )
+    def test_which_limits_hold(self, measure: str, own: Limits | None, scale: int | None, holds: Limits | None) -> None:
+        assert in_force(measure, own, scale) == holds
 
 
 class TestProjection:

@@ -1,4 +1,4 @@
-"""Readings in and out of the database: projection, cases, charts and boards, each in a fixed number of statements."""
+"""Readings in and out of the database: projection, cases and charts, each in a fixed number of statements."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from monitoring.evaluation import evaluate
 from monitoring.limits import Limits, Order, project_limits
 from monitoring.projection import correct_receipts, known_receipts, project_readings, put_receipts
 from monitoring.readings import CHECK, WRONG, Reading
-from monitoring.series import latest, series, sparklines
+from monitoring.series import series
 from monitoring.state import load_cases
 
 
@@ -188,30 +188,3 @@ class TestCharts:
         await project_readings(tx.pg, [reading("consciousness", "alert", hours(n)) for n in range(1, 30)], NOW)
         found = await series(tx.pg, "p1", "consciousness", NOW - days(2), NOW, points=5)
         assert [one.word for one in found] == ["alert"] * 29
-
-    async def test_the_newest_good_reading_of_each_measure_with_its_age(self, tx: Tx) -> None:
-        await project_readings(
-            tx.pg,
-            [
-                reading("spo2", 95, hours(30)),
-                of("p1", reading("spo2", 91, hours(2), id="new")),
-                replace(reading("spo2", 40, hours(1)), quality=CHECK),
-                of("p2", reading("consciousness", "confused", hours(3))),
-            ],
-            NOW,
-        )
-        found = await latest(tx.pg, ["p1", "p2", "p3"])
-        assert found["p1"].keys() == {"spo2"} and found["p3"] == {}
-        one = found["p1"]["spo2"]
-        assert (one.show(), one.age(NOW), one.observation_id) == ("91 %", hours(2), "new")
-        assert found["p2"]["consciousness"].show() == "newly confused"
-
-    async def test_sparklines_of_a_page(self, tx: Tx) -> None:
-        sent = [
-            of(p, reading("weight", w, days(d)))
-            for p, w, d in (("p1", 80, 1), ("p1", 82, 1.01), ("p1", 79, 3), ("p2", 60, 15))
-        ]
-        await project_readings(tx.pg, sent, NOW)
-        found = await sparklines(tx.pg, [("p1", "weight"), ("p2", "weight"), ("p1", "spo2")], NOW)
-        assert [(one.mean, one.low, one.high) for one in found["p1", "weight"]] == [(79, 79, 79), (81, 80, 82)]
-        assert found["p2", "weight"] == found["p1", "spo2"] == []

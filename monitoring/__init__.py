@@ -5,7 +5,8 @@ Pure, no database, no clock:
     measures.py    MEASURES: dict[str, Measure]                 codes, unit, accepted units, believable range
     readings.py    readings(observation, now, *, from_device, test, synthetic) -> list[Reading] | raises ReadingRefused
                    key(device_id, observation) -> bytes; digest(observation) -> bytes          receipts of devices
-    limits.py      DEFAULTS; in_force(measure, limits, scale); from_service_request(resource) -> Order | None; to_service_request(order) -> dict
+    limits.py      DEFAULTS; in_force(measure, limits, scale) -> Limits | None
+                   from_service_request(resource) -> Order | None; to_service_request(order) -> dict
     rules.py       RULES; name_of(rule_id)
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week

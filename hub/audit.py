@@ -314,39 +314,3 @@ async def _one(pg: psycopg.AsyncConnection[Any], query: str, params: Sequence[An
     row = await (await pg.execute(query, params)).fetchone()
     assert row is not None
     return row[0]
-
-
-# -- reading the trail -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One line of 'who has looked at my record': what somebody did on one day, and how often."""
-
-    actor: str
-    name: str
-    role: str
-    action: str
-    last: datetime
-    times: int
-
-
-_LOOKS = """
-SELECT look.actor,
-       coalesce((SELECT max(name) FROM account WHERE account.reference = look.actor),
-                (SELECT name FROM device WHERE 'Device/' || device.id = look.actor), look.actor),
-       look.role, look.action, look.last, look.times
-FROM (SELECT actor, role, action, max(at) AS last, count(*) AS times
-      FROM audit WHERE patient_id = %s AND outcome = 'ok' AND at < %s
-      GROUP BY actor, role, action, date_trunc('day', at, 'Europe/London')
-      ORDER BY 4 DESC LIMIT %s) look
-ORDER BY look.last DESC
-"""
-
-
-async def looks(
-    pg: psycopg.AsyncConnection[Any], patient_id: str, before: datetime | None = None, limit: int = 100
-) -> list[Look]:
-    """Who read or changed one person's record, newest first, one line per actor, action and day (London)."""
-    found = await pg.execute(_LOOKS, (patient_id, before or datetime.now(UTC), limit))
-    return [Look(*row) for row in await found.fetchall()]

@@ -41,7 +41,7 @@ async def grant_emergency(tx: Tx, actor: Actor, patient_id: str, reason: str) ->
     await project_access(tx.pg, {f"Emergency/{ident}": [grant]})
     await tx.pg.execute(
         "INSERT INTO notice (id, kind, patient_id, recipient, text, link)"
-        " SELECT %s, 'emergency-access', patient_id, 'Patient/' || patient_id, %s, '/me/looks'"
+        " SELECT %s, 'emergency-access', patient_id, 'Patient/' || patient_id, %s, '/me/looked'"
         " FROM person WHERE patient_id = %s",
         (new_id(), f"{actor.name} opened your record in an emergency", patient_id),
     )

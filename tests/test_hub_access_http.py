@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -415,6 +416,71 @@ class TestPages:
         for role in ("clinician", "device"):
             async with hub.client(role) as client:
                 assert (await client.get("/today")).status_code in (303, 401, 403)
+
+
+class TestEmergencyPages:
+    FORM = {"nhs": "999 000 0018", "day": "4", "month": "3", "year": "1948", "reason": "Found collapsed at home"}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    async def stranger(self, hub: Hub) -> AsyncIterator[None]:
+        async with hub.database.transaction() as tx:
+            await tx.pg.execute(
+                "INSERT INTO person (patient_id, nhs_number, family, given, search_name, birth_date, synthetic)"
+                " VALUES ('stranger', '9990000018', 'Stranger', 'Sid', 'stranger sid', '1948-03-04', true)"
+            )
+        yield
+        async with hub.database.transaction() as tx:
+            await tx.pg.execute("DELETE FROM person WHERE patient_id = 'stranger'")
+            await tx.pg.execute("DELETE FROM access WHERE patient_id = 'stranger'")
+            await tx.pg.execute("DELETE FROM emergency_access")
+
+    async def send(self, client: httpx.AsyncClient, path: str, form: dict[str, str]) -> httpx.Response:
+        page = await client.get(path)
+        found = re.search('name="csrf" value="([^"]+)"', page.text)
+        assert found, page.text
+        return await client.post(form.pop("to", path), data={**form, "csrf": found[1]})
+
+    async def test_a_record_is_opened_used_and_looked_into(self, hub: Hub) -> None:
+        async with signed_in(hub, "clinician") as client:
+            assert (await client.get("/patients/stranger")).status_code == 404
+            answer = await self.send(client, "/emergency", dict(self.FORM))
+            assert (answer.status_code, answer.headers["location"]) == (
+                303, "/patients/stranger?said=emergency-opened",
+            )  # fmt: skip
+            assert "STRANGER" in (await client.get("/patients/stranger")).text
+        async with signed_in(hub, "practice-staff") as client:
+            assert (await client.get("/patients/stranger")).status_code == 404, "it is open to one person alone"
+        async with signed_in(hub, "information-governance") as client:
+            page = await client.get("/emergencies")
+            assert "Found collapsed at home" in page.text
+            ident = re.search('/emergencies/([^"]+)', page.text)
+            assert ident
+            answer = await self.send(client, "/emergencies", {"to": f"/emergencies/{ident[1]}"})
+            assert answer.status_code == 303
+            assert "Found collapsed" not in (await client.get("/emergencies")).text
+            assert "Found collapsed" in (await client.get("/emergencies?show=all")).text
+
+    @pytest.mark.parametrize(
+        "slip", [{"nhs": "9990000026"}, {"year": "1949"}, {"month": "13"}, {"day": ""}, {"reason": "urgent"}]
+    )
+    async def test_a_slip_opens_nothing_and_is_kept(self, hub: Hub, slip: dict[str, str]) -> None:
+        async with signed_in(hub, "clinician") as client:
+            client.headers["x-request-id"] = request_id = f"slip-{next(iter(slip))}"
+            answer = await self.send(client, "/emergency", self.FORM | slip)
+            assert answer.status_code == 422
+            assert "stranger" not in answer.text.casefold()
+            assert (await client.get("/patients/stranger")).status_code == 404
+        async with hub.database.transaction() as tx:
+            rows = await tx.pg.execute("SELECT outcome FROM audit WHERE request_id = %s AND action = %s",
+                                       (request_id, "emergency-access"))  # fmt: skip
+            assert ("refused",) in await rows.fetchall()
+
+    @pytest.mark.parametrize("role", ["patient", "carer", "social-worker", "information-governance", "operations"])
+    async def test_it_is_for_those_who_treat(self, hub: Hub, role: str) -> None:
+        async with signed_in(hub, role) as client:
+            assert (await client.get("/emergency")).status_code == 403
+        async with signed_in(hub, "clinician") as client:
+            assert (await client.get("/emergencies")).status_code == 403
 
 
 class TestDoor:

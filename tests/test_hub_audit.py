@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -121,23 +120,6 @@ class TestReads:
         await asyncio.gather(*(client() for _ in range(16)))
         median = sorted(times)[len(times) // 2]
         assert median < 0.05, f"{median * 1000:.1f} ms"  # generous: the machine is shared; bench prints the figure
-
-    async def test_who_looked_is_shown_by_name_and_day(self, trail: Database) -> None:
-        async with trail.transaction() as tx:
-            await tx.pg.execute(
-                "INSERT INTO account (id, username, password_hash, name, role, reference, organisations, demonstration)"
-                " VALUES ('1', 'a', 'x', 'Ann Example', 'clinician', 'Practitioner/x', '{}', false),"
-                "        ('2', 'b', 'x', 'Ann Example', 'clinician', 'Practitioner/x', '{}', false)"
-            )
-        noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
-        await write(trail, looked(at=noon), looked(at=noon.replace(hour=13)), looked("other", at=noon),
-                    looked(at=noon, outcome="refused"))  # fmt: skip
-        async with trail.transaction() as tx:
-            looks = await audit.looks(tx.pg, "p1")
-        assert [(look.name, look.role, look.action, look.times) for look in looks] == [
-            ("Ann Example", "clinician", "read", 2)
-        ]
-        assert looks[0].last == noon.replace(hour=13)
 
 
 class TestSealing:

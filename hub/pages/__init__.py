@@ -1,6 +1,10 @@
 """The pages: HTML for people, at the root of the service. `register` adds them to the application."""
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException
+
+NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 
 def register(app: FastAPI) -> None:
@@ -9,6 +13,8 @@ def register(app: FastAPI) -> None:
     from hub.pages import (
         approval,
         audit,
+        devices,
+        emergency,
         flags,
         limits,
         live,
@@ -19,24 +25,23 @@ def register(app: FastAPI) -> None:
         readings,
         sign_in,
         summary,
+        tasks,
         team,
         today,
     )
 
-    for module in (
-        sign_in,
-        today,
-        mdt,
-        live,
-        flags,
-        patients,
-        summary,
-        plan,
-        readings,
-        team,
-        approval,
-        limits,
-        me,
-        audit,
-    ):
+    boards = (today, mdt, live, flags, tasks, devices, audit, emergency)
+    person = (patients, summary, plan, readings, team, approval, limits)
+    for module in (sign_in, *boards, *person, me):
         app.include_router(module.router, include_in_schema=False)
+    app.add_exception_handler(HTTPException, _unknown_address)
+
+
+async def _unknown_address(request: Request, error: Exception) -> Response:
+    """What no route answers: a page for people, the framework's own answer for everyone else."""
+    from hub.pages.errors import error_page
+
+    assert isinstance(error, HTTPException)
+    if request.url.path.startswith(NOT_PAGES):
+        return await http_exception_handler(request, error)
+    return error_page(request, error.status_code)

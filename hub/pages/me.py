@@ -322,7 +322,14 @@ async def looked(request: Request) -> Response:
     return page(request, "looked.html", actor, here="/me/looked", days=_days(found, names, mine.now), **mine.context())
 
 
-ACTIONS = {"create": "added", "update": "changed", "delete": "took out", "export": "copied out"}
+ACTIONS = {
+    "create": "added",
+    "update": "changed",
+    "delete": "took out",
+    "export": "copied out",
+    "emergency-access": "opened in an emergency:",
+    "emergency-review": "looked into the emergency opening of",
+}
 THINGS = {
     "CarePlan": "your plan",
     "Goal": "your goals",

@@ -38,6 +38,7 @@ async def patients(request: Request) -> Response:
         understood=asked is not None,
         rows=[shown(one, now) for one in (found[:MOST] if typed else found)],
         more=bool(typed) and len(found) > MOST,
+        emergency=actor.can("emergency.access"),
     )
 
 

@@ -43,7 +43,9 @@ PLACES = (
     ("board.today", "/today", "Today"),
     ("person.search", "/patients", "Patients"),
     ("board.mdt", "/mdt", "MDT"),
+    ("device.manage", "/devices", "Devices"),
     ("audit.read", "/audit", "Audit"),
+    ("emergency.review", "/emergencies", "Emergencies"),
 )
 
 
@@ -103,8 +105,8 @@ def frame(actor: Actor | None) -> Frame:
 def _places(role_name: str) -> tuple[tuple[Place, ...], str]:
     role = ROLES[role_name]
     places = tuple(Place(href, name) for permission, href, name in PLACES if permission in role.permissions)
-    homes = {place.href for place in places} | {"/me"}
-    return places, role.landing if role.landing in homes else (places[0].href if places else "/me")
+    homes = {place.href for place in places} | {"/me", "/tasks"}
+    return places, role.landing if role.landing in homes else (places[0].href if places else "/tasks")
 
 
 def role_words(role: str) -> str:
@@ -176,5 +178,7 @@ SAID = {
     "limits-saved": "Limits saved. They count from the next reading.",
     "reading-saved": "Reading saved.",
     "reading-wrong": "The reading is struck through. It stays in the record, and no rule looks at it again.",
+    "emergency-opened": "Open to you for a few hours. The person is told, and your reason is looked into.",
+    "emergency-reviewed": "Noted that you have looked into it.",
     "signed-out": "You have signed out.",
 }

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import psycopg
 
-from bench.client import Answer, connections, load, percentile, request
+from bench.client import Answer, Connection, connections, load, percentile, request
 from bench.setting import Setting
 from fhir.store import new_id
 from hub import importer, migrations, sources
@@ -48,14 +48,15 @@ def observation(patient_id: str, at: datetime, value: str = "97") -> bytes:
 
 
 class Clock:
-    """Times that no two readings share, going back from now: recent enough to be evaluated."""
+    """Times that no two readings share, spread over the last twenty hours: recent enough to be evaluated."""
 
     def __init__(self) -> None:
         self._taken = 0
+        self._start = datetime.now(UTC).replace(microsecond=0)
 
     def next(self) -> datetime:
         self._taken += 1
-        return datetime.now(UTC).replace(microsecond=0) - timedelta(milliseconds=self._taken * 37)
+        return self._start - timedelta(seconds=self._taken * 7919 % 72_000, milliseconds=self._taken // 72_000)
 
 
 CLOCK = Clock()
@@ -114,21 +115,27 @@ async def _one_row_commits(setting: Setting, seconds: float) -> float:
 
 
 async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
-    """Streams of many people at once, as gateways send them."""
-    each = readings // streams // 500 * 500
+    """Every device sends what it kept since yesterday, *streams* of them at a time."""
+    each = readings // len(setting.devices)
     requests = []
-    for number in range(streams):
-        patient, _, key = setting.devices[number]
+    for patient, _, key in setting.devices:
         lines = b"\n".join(observation(patient, CLOCK.next(), "9" + str(n % 4 + 5)) for n in range(each))
         requests.append(body_of(key, lines, "/fhir/$ingest", "application/fhir+ndjson"))
+    waiting = iter(requests)
+    accepted = 0
+
+    async def send(connection: Connection) -> None:
+        nonlocal accepted
+        for raw in waiting:
+            accepted += _accepted(await connection.ask(raw))
+
     ceiling = await _copied(setting, observation("p" * 36, datetime.now(UTC)), readings)
-    start = time.perf_counter()
     async with connections(setting.port, streams) as made:
-        answers = await asyncio.gather(*(one.ask(raw) for one, raw in zip(made, requests, strict=True)))
-    seconds = time.perf_counter() - start
-    accepted = sum(_accepted(answer) for answer in answers)
-    if accepted != each * streams:
-        raise RuntimeError(f"{accepted} of {each * streams} accepted: {answers[0].body[:500]!r}")
+        start = time.perf_counter()
+        await asyncio.gather(*(send(one) for one in made))
+        seconds = time.perf_counter() - start
+    if accepted != each * len(requests):
+        raise RuntimeError(f"{accepted} of {each * len(requests)} accepted")
     figure = accepted / seconds
     return Row(
         "NDJSON readings, evaluated and flagged",

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
-from fhir import search
 from fhir.outcome import refuse
 from fhir.registry import SPECS
+from fhir.search import matches
 from hub import access, sources
 from hub.db import Database, Tx
 from hub.identity import IMPORTER
@@ -94,5 +94,5 @@ class Aliases:
 
 async def _matching(tx: Tx, type_: str, query: str) -> list[str]:
     criteria = parse_qsl(query, keep_blank_values=True)
-    found = await search.matches(tx.pg, type_, criteria, access.visible(IMPORTER), 2)
+    found = await matches(tx.pg, type_, criteria, access.visible(IMPORTER), 2)
     return [f"{stored.type}/{stored.id}" for stored in found]

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import psycopg
+from nhs_number.validate import is_valid
 
 from care_plans.projections import Changed, project_approvals, project_plans, project_tasks, project_team
 from fhir.outcome import refuse
@@ -129,10 +130,20 @@ def _person(patient: JSON) -> tuple[Any, ...]:
 
 
 def nhs_number_of(patient: JSON) -> str | None:
-    """The ten digits, without spaces."""
+    """The ten digits, without spaces. Refusal 422 for a number whose check digit is wrong: it names somebody else, or
+    nobody."""
     for identifier in patient.get("identifier", ()):
         if identifier.get("system") == NHS_NUMBER and identifier.get("use") != "old":
-            return "".join(identifier.get("value", "").split()) or None
+            number = "".join(identifier.get("value", "").split())
+            # Ten equal digits pass the sum and belong to nobody.
+            if number and (not is_valid(number) or len(set(number)) == 1):
+                raise refuse(
+                    422,
+                    "value",
+                    "This is not an NHS number: it has ten digits, and the last one must agree with the others.",
+                    "Patient.identifier",
+                )
+            return number or None
     return None
 
 

@@ -35,6 +35,7 @@ _LAST = "Encounter Appointment Task Communication Flag Observation Provenance Au
 _RANK = {name: number for number, name in enumerate(f"{_FIRST} {_PLANNED} * {_LAST}".split())}
 
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]+)"')
+_SEARCH = re.compile(r"[A-Z][A-Za-z]+\?")
 _TELLING_REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:urn:|[A-Za-z]+\?)')
 
 
@@ -133,7 +134,7 @@ def resolve(node: Any, find: Callable[[str], str | None]) -> list[str]:
 
 def is_loose(reference: str) -> bool:
     """Whether a reference can be followed by nobody once the file is gone."""
-    return reference.startswith("urn:uuid:") or ("?" in reference and "://" not in reference)
+    return reference.startswith("urn:uuid:") or _SEARCH.match(reference) is not None
 
 
 def _kind(path: Path) -> str | None:

@@ -65,6 +65,8 @@ class Criteria:
         self.visible = visible
         self.base_url = base_url.rstrip("/") + "/" if base_url else ""
         self.now = now or datetime.now(UTC)
+        # Whether some condition leaves so little that PostgreSQL should begin with it, whatever the order asked for.
+        self.selective = False
         self._numbers = count(1)
 
     def where(self, spec: ResourceSpec, alias: str, query: Iterable[tuple[str, str]], depth: int = 0) -> Sql:
@@ -78,6 +80,7 @@ class Criteria:
             raise _bad(spec, written, f"'{written}' has no value: an empty condition would match everything")
         if depth > LONGEST_CHAIN:
             raise _bad(spec, written, f"'{written}' goes through more than {LONGEST_CHAIN} references")
+        self.selective |= depth == 0 and is_selective(spec, written)
         if written.startswith("_has:"):
             return self._has(spec, alias, written, value, depth)
         asked = Asked.of(written, value)
@@ -322,6 +325,15 @@ def parameter(spec: ResourceSpec, code: str) -> SearchParam:
     raise _bad(spec, code, f"'{code[:80]}' is no search parameter of {spec.type}; there are {_listed(spec.params)}")
 
 
+def is_selective(spec: ResourceSpec, written: str) -> bool:
+    """References, chains, names and identifiers find few rows of many; a code, a status or a date may find half."""
+    name, _, modifier = written.partition(".")[0].partition(":")
+    if written.startswith("_has:") or name in ("_id", "identifier"):
+        return True
+    param = spec.params.get(name)
+    return param is not None and param.type in ("reference", "string") and modifier not in ("missing", "contains")
+
+
 def about_patient(spec: ResourceSpec, param: SearchParam) -> bool:
     """Whether a reference to a Patient that *param* finds is what `patient_id` holds, and the other way round."""
     return spec.one_patient and param.expression.removesuffix(ONLY_PATIENT) == spec.patient_paths[0]
@@ -431,24 +443,39 @@ def _quantity(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, 
 
 
 def _dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql:
-    """FHIR's comparison of ranges: eq contains, gt/lt overlap what lies beyond, sa/eb lie beyond altogether."""
+    """FHIR's comparison of ranges: eq contains, gt/lt overlap what lies beyond, sa/eb lie beyond altogether.
+
+    Beside the test stands the bound that it implies on where the range begins. Ranges are ordered by that, so an index in
+    the order of dates can start and stop there; `[x,x]` comes before every range that begins at x.
+    """
     inside: Range = (low, high)
-    ranges: dict[str, tuple[str, Range]] = {
-        "eq": ("<@", inside),
-        "ne": ("<@", inside),
-        "ap": ("&&", inside),
-        "gt": ("&&", (high, None)),
-        "ge": ("&&", (low, None)),
-        "lt": ("&&", (None, low)),
-        "le": ("&&", (None, high)),
-        "sa": (">>", inside),
-        "eb": ("<<", inside),
+    tests: dict[str, tuple[str, Range, str]] = {
+        "eq": ("<@", inside, "within"),
+        "ne": ("<@", inside, ""),
+        "ap": ("&&", inside, ""),
+        "gt": ("&&", (high, None), ""),
+        "ge": ("&&", (low, None), ""),
+        "lt": ("&&", (None, low), "before low"),
+        "le": ("&&", (None, high), "before high"),
+        "sa": (">>", inside, "after high"),
+        "eb": ("<<", inside, "before low"),
     }
-    operator, (start, end) = ranges[prefix]
-    if prefix == "gt" and high is None:
+    operator, (start, end), bound = tests[prefix]
+    if high is None and prefix in ("gt", "sa"):
         return NEVER
     found = Sql(f"{column} {operator} tstzrange(%s, %s)", (start, end))
-    return none_of(found) if prefix == "ne" else found
+    if prefix == "ne":
+        return none_of(found)
+    point = "tstzrange(%s, %s, '[]')"
+    parts = [found]
+    if bound in ("within", "after high"):
+        edge = low if bound == "within" else high
+        parts.append(Sql(f"{column} > {point}", (edge, edge)))
+    if bound in ("within", "before high", "before low"):
+        edge = low if bound == "before low" else high
+        if edge is not None:
+            parts.append(Sql(f"{column} < {point}", (edge, edge)))
+    return all_of(parts)
 
 
 def _updated(alias: str, prefix: str, low: datetime, high: datetime | None) -> Sql:

@@ -54,6 +54,8 @@ def _json_paths(param: SearchParam) -> list[str]:
     paths: list[str] = []
     for alternative in alternatives(param.expression):
         *inner, last = compile_path(alternative).steps
+        if last.chosen == "SampledData":  # a series is no number
+            continue
         names = [_name(last)] if last.chosen else [last.name, *(last.name + ending for ending in endings)]
         start = "".join(f'."{_name(step)}"' for step in inner)
         paths += [f'${start}."{name}"[*]' for name in names]

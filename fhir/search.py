@@ -1,6 +1,8 @@
 """Searches: one statement for the matches, one for each level of includes, and pages that lose and repeat nothing.
 
-The order is by `id` unless `_sort` says otherwise: ids never change, so a page keeps its place while others write.
+Without `_sort` the newest comes first: the order is by `id` downwards, and ids are made in the order of time and never
+change, so a page keeps its place while others write. A search by a date alone goes by that date, because its index then
+finds and orders in one go.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -10,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from fhir import store
-from fhir.criteria import Criteria, all_of, any_of, parameter
+from fhir.criteria import Criteria, all_of, any_of, is_selective, parameter
 from fhir.index import instants
 from fhir.outcome import refuse
 from fhir.paging import Cursor, sign, verify
@@ -145,7 +147,7 @@ async def search(
     links = [("self", _url(base_url, scope, request.query))]
     if request.count == 0:
         return Page("searchset", await _count(pg, type_, condition), links, base_url=base_url)
-    rows = await _rows(pg, type_, condition, request)
+    rows = await _rows(pg, type_, condition, request, criteria.selective)
     found, more = rows[: request.count], len(rows) > request.count
     total = await _total(pg, type_, condition, request, len(rows), more)
     if more:
@@ -162,9 +164,10 @@ async def matches(pg: Connection, type_: str, query: Query, visible: Visible, li
     """At most *limit* resources that match, in the order of ids: for conditional writes. Refusals as for `search`."""
     allowed = permitted(type_, "r", visible)
     spec = SPECS[type_]
-    condition = all_of([Sql(*allowed), Criteria(visible).where(spec, "r", query)])
+    criteria = Criteria(visible)
+    condition = all_of([Sql(*allowed), criteria.where(spec, "r", query)])
     plain = Request([], limit - 1, [_by_id(False)], [], "none", "false", frozenset(), [])
-    return [row.stored for row in await _rows(pg, type_, condition, plain)]
+    return [row.stored for row in await _rows(pg, type_, condition, plain, criteria.selective)]
 
 
 async def claim(pg: Connection, type_: str, query: Query) -> None:
@@ -227,20 +230,27 @@ class _Row:
     order: list[str | None]
 
 
-async def _rows(pg: Connection, type_: str, condition: Sql, request: Request) -> list[_Row]:
-    """One row more than asked for, so that the last page knows it is the last."""
+async def _rows(pg: Connection, type_: str, condition: Sql, request: Request, selective: bool) -> list[_Row]:
+    """One row more than asked for, so that the last page knows it is the last.
+
+    A *selective* condition is answered before anything is put in order. Left alone, PostgreSQL likes to walk the whole
+    table in order until it has met enough rows, which takes for ever when there are fewer than it thinks. The latest of
+    one person need no such fence: their index is in that order already.
+    """
     sorts = request.sorts
     where = condition if request.after is None else all_of([condition, _beyond(sorts, request.after)])
     keys = "r.keys" if request.includes else "'{}'::text[] AS keys"
     texts = ", ".join(f"{sort.expression}::text" for sort in sorts)
     order = ", ".join(f"{sort.expression}{sort.direction}" for sort in sorts)
     dates = "".join(f", r.{date_column(date)}" for date in SPECS[type_].dates)
+    fenced = selective and not (sorts[0].nullable and "r.patient_id = %s" in condition.text)
+    start, fence = ("(SELECT r.* FROM ", " OFFSET 0) r") if fenced else ("", "")
     # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
     # plan must fit the values, since one code may stand for ten rows and another for half the table.
     result = await pg.execute(
         f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}] FROM ("
-        f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}{dates} FROM r_{type_.lower()} r"
-        f" WHERE {where.text} ORDER BY {order} LIMIT %s) r"
+        f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}{dates} FROM {start}r_{type_.lower()} r"
+        f" WHERE {where.text}{fence} ORDER BY {order} LIMIT %s) r"
         f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {order}",
         (*where.params, request.count + 1),
         prepare=False,
@@ -400,10 +410,11 @@ def _request(spec: ResourceSpec, query: Query, scope: str, secret: bytes, max_pa
     last = {name: value for name, value in asked}
     summary = _choice(last.get("_summary", "false"), "_summary", _SUMMARIES)
     count = _size(last.get("_count", str(PAGE_SIZE)), max_page)
+    criteria = [(name, value) for name, value in asked if name.split(":")[0] not in CONTROLS]
     request = Request(
-        criteria=[(name, value) for name, value in asked if name.split(":")[0] not in CONTROLS],
+        criteria=criteria,
         count=0 if summary == "count" else count,
-        sorts=_sorts(spec, last.get("_sort")),
+        sorts=_sorts(spec, last["_sort"]) if "_sort" in last else _own_order(spec, criteria),
         includes=[one for name, value in asked for one in _includes(spec, name, value)],
         total=_choice(last.get("_total", "none"), "_total", _TOTALS),
         summary=summary,
@@ -420,18 +431,39 @@ def _by_id(descending: bool) -> Sort:
     return Sort("r.id", "text", descending, False)
 
 
-def _sorts(spec: ResourceSpec, text: str | None) -> list[Sort]:
+def _by_updated(descending: bool) -> Sort:
+    return Sort("r.updated", "timestamptz", descending, False)
+
+
+def _by_date(code: str, descending: bool) -> Sort:
+    return Sort(f"r.{date_column(code)}", "tstzrange", descending, True)
+
+
+def _own_order(spec: ResourceSpec, criteria: Query) -> list[Sort]:
+    """The order of a search that asks for none."""
+    names = {name for name, _ in criteria}
+    if not any(is_selective(spec, name) for name in names):
+        if "_lastUpdated" in names:
+            # Upwards: what is changed meanwhile moves to the end, where the reader has yet to come by.
+            return [_by_updated(False), _by_id(False)]
+        for date in spec.dates:
+            if date in names:
+                return [_by_date(date, True), _by_id(True)]
+    return [_by_id(True)]
+
+
+def _sorts(spec: ResourceSpec, text: str) -> list[Sort]:
     sorts: list[Sort] = []
-    for item in (text or "").split(",") if text else ():
+    for item in text.split(","):
         descending = item.startswith("-")
         code = item.removeprefix("-")
         if code == "_id":
             sorts.append(_by_id(descending))
             return sorts
         if code == "_lastUpdated":
-            sorts.append(Sort("r.updated", "timestamptz", descending, False))
+            sorts.append(_by_updated(descending))
         elif code in spec.dates:
-            sorts.append(Sort(f"r.{date_column(code)}", "tstzrange", descending, True))
+            sorts.append(_by_date(code, descending))
         else:
             there = ", ".join(("_id", "_lastUpdated", *spec.dates))
             raise refuse(
@@ -441,7 +473,7 @@ def _sorts(spec: ResourceSpec, text: str | None) -> list[Sort]:
                 f"{spec.type}?_sort",
             )
     # What else is equal is told apart by id, in the direction of the rest so that one index can serve both.
-    return [*sorts, _by_id(bool(sorts) and sorts[-1].descending)]
+    return [*sorts, _by_id(sorts[-1].descending)]
 
 
 def _includes(spec: ResourceSpec, name: str, value: str) -> list[Include]:

@@ -15,6 +15,9 @@ from psycopg import sql
 from hub import embedded, migrations
 from hub.db import Database, Tx
 
+# The running service with browsers (fixture `service`), started once for all tests that look at pages.
+pytest_plugins = ["browsing"]
+
 # A test database is thrown away, so it need not survive a power cut. Fault tests start servers of their own.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 

@@ -1,0 +1,79 @@
+"""No serious violation on any page (axe), no sideways scrolling on a phone or at 400 % zoom."""
+
+import os
+from typing import Any
+
+import pytest
+from browsing import AXE, DESK, PHONE, Service, held
+
+STAFF = (
+    "/today", "/today?scope=hub", "/mdt", "/patients", "/patients?q=a1b2", "/tasks", "/devices", "/patients/{}",
+    "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
+    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/nowhere",
+)  # fmt: skip
+CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/flags/{flag}")
+OWN = ("/me", "/me/plan", "/me/readings", "/me/looked")
+PAGES = [
+    *((None, address) for address in ("/sign-in", "/sign-in?said=signed-out")),
+    *(("coordinator", address) for address in STAFF),
+    *(("clinician", address) for address in CLINICIAN),
+    *(("patient", address) for address in OWN),
+    *(("carer", address) for address in OWN[:3]),
+    *(("governance", address) for address in ("/audit", "/emergencies")),
+]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    if not AXE.is_file():
+        remedy = "axe-core is not installed: `npm ci` in the project's root"
+        if os.environ.get("CI"):
+            pytest.fail(remedy)
+        pytest.skip(remedy)
+    return AXE.read_text()
+
+
+async def addresses(service: Service) -> dict[str, str]:
+    person = await held(service, 0)
+    flag = await service.one("SELECT id FROM flag WHERE patient_id = %s LIMIT 1", person)
+    if flag is None:
+        await service.post(person, "59408-5", 88, "%")
+        flag = await service.one("SELECT id FROM flag WHERE patient_id = %s LIMIT 1", person)
+    return {"person": person, "flag": flag}
+
+
+@pytest.mark.parametrize(("username", "address"), PAGES)
+async def test_axe_finds_no_serious_violation(service: Service, axe: str, username: str | None, address: str) -> None:
+    known = await addresses(service)
+    size = PHONE if address.startswith("/me") else DESK
+    # axe is put into the page by the test, which the page's own policy rightly forbids.
+    async with service.signed_in(username, size, bypass_csp=True) as page:
+        await page.goto(address.format(known["person"], flag=known["flag"]))
+        await page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        await page.evaluate(axe)
+        found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        serious = [
+            (violation["id"], violation["help"], [node["html"][:160] for node in violation["nodes"][:3]])
+            for violation in found["violations"]
+            if violation["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+
+
+@pytest.mark.parametrize("username", ["coordinator", "patient"])
+async def test_nothing_scrolls_sideways_on_a_phone(service: Service, username: str) -> None:
+    """320 CSS pixels are also what 400 % zoom leaves of a 1280 px screen."""
+    known = await addresses(service)
+    async with service.signed_in(username, {"width": 320, "height": 640}) as page:
+        for address in STAFF if username == "coordinator" else OWN:
+            await page.goto(address.format(known["person"], flag=known["flag"]))
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 320, address
+
+
+async def test_the_person_stays_in_sight(service: Service) -> None:
+    known = await addresses(service)
+    async with service.signed_in("coordinator") as page:
+        await page.goto(f"/patients/{known['person']}/readings")
+        await page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        top = await page.locator(".hub-person").evaluate("(one) => one.getBoundingClientRect().top")
+        assert top >= 0

@@ -1,0 +1,55 @@
+"""An open board takes in what arrives: without a reload, with an announcement, and nothing moves under the reader."""
+
+from browsing import Service, held
+from playwright.async_api import expect
+
+
+class TestLiveBoard:
+    async def test_a_new_flag_shows_on_an_open_board_after_a_device_posts(self, service: Service) -> None:
+        person = await held(service, 0)
+        async with service.signed_in("clinician") as page:
+            await page.goto("/mdt")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            await page.evaluate("window.stayed = true")
+            await service.post(person, "8310-5", 41.2, "Cel")
+            await service.post(person, "59408-5", 84, "%")
+            row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']"), has_text="84 %")
+            await expect(row.first).to_be_visible()
+            await expect(page.locator("#arrived")).to_contain_text("New")
+            assert await page.evaluate("window.stayed") is True
+
+    async def test_hazard_wrong_patient_nothing_moves_under_the_pointer(self, service: Service) -> None:
+        first, second = await held(service, 1), await held(service, 2)
+        await service.post(first, "59408-5", 90, "%")
+        async with service.signed_in("coordinator") as page:
+            await page.goto("/today")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            await page.locator(".hub-row").first.hover()
+            before = await page.locator("#list").inner_text()
+            await service.post(second, "59408-5", 82, "%")
+            await expect(page.locator("#show-arrived")).to_be_visible()
+            await expect(page.locator("#arrived")).to_contain_text("82 %")
+            assert await page.locator("#list").inner_text() == before
+            await page.locator("#show-arrived").click()
+            await expect(page.locator(".hub-row--new", has_text="82 %").first).to_be_visible()
+
+    async def test_a_reason_half_written_is_kept(self, service: Service) -> None:
+        first, second = await held(service, 0), await held(service, 3)
+        await service.post(first, "59408-5", 89, "%")
+        async with service.signed_in("coordinator") as page:
+            await page.goto("/today")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            row = page.locator(".hub-row", has=page.locator("summary")).first
+            await row.locator("summary").click()
+            await row.locator("textarea").fill("Half a sen")
+            await page.mouse.move(5, 5)
+            await service.post(second, "59408-5", 81, "%")
+            await expect(page.locator("#show-arrived")).to_be_visible()
+            await expect(row.locator("textarea")).to_have_value("Half a sen")
+
+    async def test_the_reader_is_told_when_the_board_is_not_live(self, service: Service) -> None:
+        async with service.signed_in("coordinator") as page:
+            await page.route("**/live", lambda route: route.abort())
+            await page.goto("/today")
+            await expect(page.locator("#live-state")).to_contain_text("Not live")
+            service.problems.clear()

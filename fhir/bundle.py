@@ -136,17 +136,13 @@ def order(step: Step) -> tuple[int, int]:
     return _ORDER[step.method], step.position
 
 
-def alone(step: Step, others: frozenset[str]) -> Plan:
-    """The plan of one batch entry. Refusal 400 when it refers to another entry (*others* are their `fullUrl`s)."""
-
-    def own(key: str, text: str) -> str:
-        if key == "reference" and text in others:
-            said = f"an entry of a batch cannot refer to another ({text}): send a transaction"
-            raise refuse(400, "invalid", said, f"{step.path}.resource")
-        return text
-
+def alone(step: Step, names: frozenset[str], own: str | None = None) -> Plan:
+    """The plan of one batch entry. Refusal 400 when it refers to another: *names* are all `fullUrl`s, *own* its own."""
     if step.resource is not None:
-        relinked(step.resource, own)
+        for text in _references(step.resource):
+            if text in names and text != own:
+                said = f"an entry of a batch cannot refer to another ({text}): send a transaction"
+                raise refuse(400, "invalid", said, f"{step.path}.resource")
     return Plan("batch", (step,))
 
 

@@ -8,8 +8,8 @@ what it refuses is decided by `fhir.inspection`.
 import keyword
 from collections.abc import Callable
 from decimal import Decimal
-from functools import cache
 from operator import attrgetter
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -54,10 +54,20 @@ def _nested(kind: type, value: Any) -> Any:
     return _NESTED
 
 
-@cache
+_resources: dict[str, type[msgspec.Struct]] = {}
+_compiling = Lock()
+
+
 def _resource(type_name: str) -> type[msgspec.Struct]:
-    """The struct of a type; structs of the elements below come with it, each once."""
-    return _struct(model_of(type_name))
+    """The struct of a type; structs of the elements below come with it, each once.
+
+    Compiled by one thread at a time: half of a struct would accept anything, and msgspec would remember it so.
+    """
+    struct = _resources.get(type_name)
+    if struct is None:
+        with _compiling:
+            struct = _resources[type_name] = _struct(model_of(type_name))
+    return struct
 
 
 _structs: dict[tuple[Model, frozenset[str] | None], type[msgspec.Struct]] = {}

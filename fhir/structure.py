@@ -94,14 +94,17 @@ def _read(owner: Model) -> None:
     An element may borrow the content of another (`Questionnaire.item.item` is `Questionnaire.item`), and then shares
     its model. The definitions give the bindings where the content is defined, which is what the model is named after.
     """
+    read: dict[Model, Shape] = {}
     queue = [(owner, owner.get_resource_type())]
     while queue:
         model, path = queue.pop(0)
-        _shapes[model] = shape = _shape(model, path)
+        read[model] = shape = _shape(model, path)
         for element in shape.elements.values():
             child = element.model
             if child is not None and _is_named_after(child, element.path):
                 queue.append((child, element.path))
+    # At once: another thread must not see the owner without its elements.
+    _shapes.update(read)
 
 
 def _is_named_after(model: Model, path: str) -> bool:

@@ -56,67 +56,67 @@ async def transaction(tx: Tx, actor: Actor, bundle: JSON, service: Service, pref
 async def batch(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None) -> JSON:
     """Each entry alone: one that is refused is undone and answered with its reason, the others stand."""
     entries = bundle.get("entry", [])
+    names = frozenset(entry["fullUrl"] for entry in entries if "fullUrl" in entry)
     answers: dict[int, Answer] = {}
     plans: list[Plan] = []
     for position, entry in enumerate(entries):
         try:
-            plans.append(_alone(entries, entry, position, service))
+            plans.append(_alone(entry, position, names, service))
         except Refusal as refusal:
             answers[position] = Answer(refusal.status, refusal=refusal)
     if actor.kind == "device":
         refusals = [
-            (actor, encode(entries[at].get("resource")), one.refusal) for at, one in answers.items() if one.refusal
+            (actor, encode(entries[position].get("resource")), one.refusal)
+            for position, one in answers.items()
+            if one.refusal
         ]
         await intake.file_refusals(tx, refusals)
         answers |= await _received(tx, actor, [plan.steps[0] for plan in plans])
     else:
-        answers |= await _each(tx, actor, plans, service)
+        plans.sort(key=lambda plan: bundles.order(plan.steps[0]))
+        answers |= await _together(tx, actor, [plan for plan in plans if _only_writes(plan)], service)
+        for plan in plans:
+            if not _only_writes(plan):
+                answers |= await _together(tx, actor, [plan], service)
     return _response("batch-response", answers, service, prefer)
 
 
-def _alone(entries: Sequence[JSON], entry: JSON, position: int, service: Service) -> Plan:
+def _alone(entry: JSON, position: int, names: frozenset[str], service: Service) -> Plan:
     step = bundles.entry_of(entry, position, service.base_url)
     if step.resource is not None:
         check(step.resource)
-    others = (other.get("fullUrl") for other in entries if other is not entry)
-    return bundles.alone(step, frozenset(url for url in others if isinstance(url, str)))
+    return bundles.alone(step, names, entry.get("fullUrl"))
 
 
-async def _each(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Service) -> dict[int, Answer]:
-    """Entries that only write are first tried together: one write of many is faster. Order as for transactions."""
-    plans = sorted(plans, key=lambda plan: bundles.order(plan.steps[0]))
-    writes = [plan for plan in plans if _only_writes(plan)]
-    answers: dict[int, Answer] = {}
-    if len(writes) > 1:
-        together = Plan("batch", tuple(plan.steps[0] for plan in writes))
-        try:
-            async with tx.sql.begin_nested():
-                answers = await carry_out(tx, actor, together, service)
-        except Refusal:
-            answers = {}
-    for plan in plans:
-        position = plan.steps[0].position
-        if position in answers:
-            continue
-        try:
-            async with tx.sql.begin_nested():
-                answers |= await carry_out(tx, actor, plan, service)
-        except Refusal as refusal:
-            answers[position] = Answer(refusal.status, refusal=refusal)
-    return answers
+async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Service) -> dict[int, Answer]:
+    """Carry out what is wanted as one set, which is fast; if that is refused, each half by itself, down to one."""
+    if not plans:
+        return {}
+    whole = Plan("batch", tuple(step for plan in plans for step in plan.steps))
+    try:
+        async with tx.sql.begin_nested():
+            return await carry_out(tx, actor, whole, service)
+    except Refusal as refusal:
+        if len(plans) == 1:
+            return {whole.steps[0].position: Answer(refusal.status, refusal=refusal)}
+    middle = len(plans) // 2
+    first = await _together(tx, actor, plans[:middle], service)
+    return first | await _together(tx, actor, plans[middle:], service)
 
 
 def _only_writes(plan: Plan) -> bool:
     step = plan.steps[0]
-    return step.method in ("POST", "PUT", "DELETE") and step.unless is None and not plan.sought()
+    return step.method in _CHANGES and step.unless is None and not plan.sought()
 
 
 async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> dict[int, Answer]:
     """Readings of a device, each accepted, known already, or refused and kept with its reason."""
     answers: dict[int, Answer] = {}
-    readings = [step for step in steps if step.method == "POST" and step.type == "Observation" and step.unless is None]
+    readings: list[Step] = []
     for step in steps:
-        if step not in readings:
+        if step.method == "POST" and step.type == "Observation" and step.unless is None:
+            readings.append(step)
+        else:
             refusal = refuse(403, "forbidden", "a device may only create Observations", f"{step.path}.request")
             answers[step.position] = Answer(403, refusal=refusal)
     sent = [intake.sent(actor, step.resource, encode(step.resource)) for step in readings if step.resource]

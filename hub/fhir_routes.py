@@ -25,7 +25,7 @@ from fhir.capability import statement
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.store import Change, Stored, new_id
 from fhir.types import LEFT_OUT, SERVED
-from fhir.validation import Parsed, check, parse
+from fhir.validation import check, parse
 from fhir.wire import decode
 from hub import audit, flows, ingest, intake
 from hub import bundles as carrying_out
@@ -276,11 +276,11 @@ async def create(call: Call) -> Response:
     if call.actor.kind == "device" and call.type == "Observation" and with_condition is None:
         return await _reading(call)
     async with _kept_if_refused(call):
-        parsed = _parsed(call, call.type)
+        resource = await _resource(call, call.type)
         condition = (
             bundles.condition(call.type, with_condition, "If-None-Exist") if with_condition is not None else None
         )
-        change = Change("create", call.type, new_id(), parsed.resource)
+        change = Change("create", call.type, new_id(), resource)
         async with call.runtime.database.transaction() as tx:
             if condition is not None and (stored := await carrying_out.existing(tx, call.actor, condition)):
                 await audit.record(tx.pg, [looked(call.actor, "read", stored)])
@@ -306,15 +306,15 @@ async def _reading(call: Call) -> Response:
 async def update(call: Call) -> Response:
     _no_parameters(call)
     async with _kept_if_refused(call):
-        parsed = _parsed(call, call.type)
-        if parsed.resource.get("id") != call.id:
-            found = parsed.resource.get("id")
+        resource = await _resource(call, call.type)
+        if resource.get("id") != call.id:
+            found = resource.get("id")
             text = f"the resource must have the id of the address, {call.id}; it has {found or 'none'}"
             raise refuse(400, "invalid", text, f"{call.type}.id")
         if_match = call.header("if-match")
         expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
         async with call.runtime.database.transaction() as tx:
-            return await _write(call, tx, Change("update", call.type, call.id, parsed.resource, expected))
+            return await _write(call, tx, Change("update", call.type, call.id, resource, expected))
 
 
 async def delete(call: Call) -> Response:
@@ -332,22 +332,28 @@ async def delete(call: Call) -> Response:
 async def bundle(call: Call) -> Response:
     _no_parameters(call)
     async with _kept_if_refused(call):
-        resource = decode(call.raw)
-        kind = resource.get("type") if resource.get("resourceType") == "Bundle" else None
-        if kind == "batch":
-            check(_without_resources(resource))
-            carry = carrying_out.batch
-        else:
-            resource = parse(call.raw, "Bundle").resource
-            if kind != "transaction":
-                text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
-                raise refuse(400, "invalid", text, "Bundle.type")
-            carry = carrying_out.transaction
+        resource = await asyncio.to_thread(_opened, call.raw) if len(call.raw) > LARGE else _opened(call.raw)
+        kind = resource.get("type")
+        if kind not in _CARRYING_OUT:
+            text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
+            raise refuse(400, "invalid", text, "Bundle.type")
         call.raw = call.raw[: intake.LARGEST_KEPT]
         _localise(resource, call.service.base_url)
         async with call.runtime.database.transaction() as tx:
-            response = await carry(tx, call.actor, resource, call.service, call.prefer)
+            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
     return answer(200, response, pretty=call.pretty)
+
+
+_CARRYING_OUT = {"batch": carrying_out.batch, "transaction": carrying_out.transaction}
+
+
+def _opened(raw: bytes) -> dict[str, Any]:
+    """The valid Bundle in *raw*. The resources of a batch are checked later, each by itself: a bad one fails alone."""
+    resource = decode(raw)
+    if resource.get("resourceType") != "Bundle":
+        raise refuse(400, "invalid", "a Bundle is posted here", "Resource.resourceType")
+    check(_without_resources(resource) if resource.get("type") == "batch" else resource)
+    return resource
 
 
 async def _write(call: Call, tx: Tx, change: Change) -> Response:
@@ -373,9 +379,10 @@ def _version_headers(version: int, stored: Stored) -> dict[str, str]:
     return {"ETag": f'W/"{version}"', "Last-Modified": last_modified(stored.updated)}
 
 
-def _parsed(call: Call, type_: str) -> Parsed:
-    parsed = parse(call.raw, type_)
-    return Parsed(type_, _localise(parsed.resource, call.service.base_url))
+async def _resource(call: Call, type_: str) -> dict[str, Any]:
+    """The body as a valid resource. A large one is checked in a thread, so that others are answered meanwhile."""
+    parsed = await asyncio.to_thread(parse, call.raw, type_) if len(call.raw) > LARGE else parse(call.raw, type_)
+    return _localise(parsed.resource, call.service.base_url)
 
 
 def _localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:
@@ -401,7 +408,6 @@ def _shorten(node: Any, prefix: str) -> None:
 
 
 def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:
-    """The frame of a batch. Each resource in it is checked by itself, so that a bad one fails alone."""
     entries = batch.get("entry")
     if not isinstance(entries, list):
         return batch

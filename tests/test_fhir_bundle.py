@@ -184,3 +184,4 @@ class TestRefusals:
         with pytest.raises(Refusal, match="send a transaction"):
             alone(step, frozenset({TestReferences.URN}))
         assert alone(step, frozenset()).steps == (step,)
+        assert alone(step, frozenset({TestReferences.URN}), own=TestReferences.URN).steps == (step,)

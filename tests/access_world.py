@@ -54,6 +54,7 @@ ACTORS = {
     "device": ("device", "Device/Device-m", ()),
     "practice-staff": ("user", "Practitioner/p1", ("Organization/practice-1",)),
     "voluntary-worker": ("user", "Practitioner/p2", ("Organization/charity",)),
+    "information-governance": ("user", "Practitioner/p4", ()),
     "social-worker": ("user", "Practitioner/Practitioner-n", ()),
 }
 # Rows beside those of `rows_of`, with the letter they count as.

@@ -15,14 +15,14 @@ from starlette.staticfiles import StaticFiles
 
 from fhir.outcome import Refusal, operation_outcome, refuse
 from fhir.wire import encode
-from hub import audit, fhir_routes, ingest, pages
+from hub import audit, fhir_routes, ingest, pages, upkeep
 from hub.audit import ReadLog
 from hub.db import Database, database_url
 from hub.ingest import Submissions
 from hub.live import Live
 from hub.pages.errors import error_page
 from hub.runtime import Runtime
-from hub.security import Security
+from hub.security import HEADERS, Security
 from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             live = Live(url)
             runtime = Runtime(chosen, database, signing_secret(chosen), Submissions(database), ReadLog(database), live)
             app.state.runtime = runtime
-            sealing = asyncio.create_task(audit.keep_sealing(database))
+            keeping = [asyncio.create_task(audit.keep_sealing(database)), asyncio.create_task(upkeep.keep(database))]
             await live.start()
             try:
                 yield
@@ -50,8 +50,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await live.stop()
                 await runtime.submissions.close()
                 await runtime.reads.close()
-                sealing.cancel()
-                await asyncio.gather(sealing, return_exceptions=True)
+                for task in keeping:
+                    task.cancel()
+                await asyncio.gather(*keeping, return_exceptions=True)
                 await database.close()
 
     app = FastAPI(
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
     )
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(psycopg.errors.DeadlockDetected, _overtaken)
     app.add_exception_handler(psycopg.errors.QueryCanceled, _too_costly)
     app.add_exception_handler(psycopg.OperationalError, _unavailable)
     app.add_exception_handler(Exception, _failed)
@@ -96,6 +98,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _answer(request, error)
 
 
+async def _overtaken(request: Request, error: Exception) -> Response:
+    said = "Someone changed the same record at the same moment, and theirs was kept. Nothing of yours was saved."
+    return _answer(request, refuse(409, "conflict", said))
+
+
 async def _too_costly(request: Request, error: Exception) -> Response:
     log.warning("statement cancelled", path=request.url.path)
     return _answer(request, refuse(503, "too-costly", "That took too long and was stopped. Ask for less at a time."))
@@ -111,7 +118,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     # The error goes to the log, never to the caller: it may quote what it was working on.
     log.error("unexpected error", path=request.url.path, kind=type(error).__name__, exc_info=error)
-    return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
+    answer = _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
+    # This answer is made outside the middleware that gives every other answer its headers.
+    for name, value in {**HEADERS, "cache-control": "no-store"}.items():
+        answer.headers.setdefault(name, value)
+    return answer
 
 
 async def _health(request: Request) -> Response:

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 import care_plans.rules
-from care_plans.facts import Facts
 from care_plans.plan import is_persons_plan
 from fhir import store
 from fhir.index import patient_of
@@ -85,12 +84,11 @@ def _about(resource: JSON) -> str | None:
     return patient_of(SPECS[resource["resourceType"]], resource)
 
 
-async def suspend(tx: Tx, facts: Mapping[str, Facts], now: datetime) -> None:
-    """Put on hold the plans that nobody approves any more."""
-    ids = care_plans.rules.suspensions(facts)
-    if not ids:
+async def suspend(tx: Tx, plans: Sequence[str], now: datetime) -> None:
+    """Put these active plans (ids) on hold: nobody approves them any more."""
+    if not plans:
         return
-    found = await store.load(tx.pg, [("CarePlan", one) for one in ids], lock=True)
+    found = await store.load(tx.pg, [("CarePlan", one) for one in plans], lock=True)
     changes = [
         Change("update", "CarePlan", one.id, care_plans.rules.suspended(one.resource, ENGINE.reference, now.date()))
         for one in found.values()

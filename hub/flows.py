@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from care_plans import consent, plan, queries, tasks, team
 from care_plans.conflict import StaleEdit, three_way
 from care_plans.edits import Edit, apply
+from care_plans.rules import suspensions
 from care_plans.shapes import set_extension
 from fhir import store
 from fhir.outcome import refuse
@@ -48,7 +49,7 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     await rules.permit(tx, actor, changes, before)
     facts = await rules.hold(tx, actor, changes, before, now)
     written = await effects.carry_out(tx, [actor] * len(changes), changes, before, found, now)
-    await effects.suspend(tx, facts, now)
+    await effects.suspend(tx, suspensions(facts), now)
     return written
 
 

@@ -521,6 +521,23 @@ class TestDoor:
             await asyncio.sleep(2.05)
             assert (await client.get("/fhir/Device/Device-m")).status_code == 401
 
+    async def test_even_an_unexpected_error_carries_them_and_tells_nothing(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(*_: Any) -> None:
+            raise LookupError(f"about {SECRET}")
+
+        monkeypatch.setattr("hub.fhir_routes.authenticate", broken)
+        monkeypatch.setattr("hub.identity.authenticate", broken)
+        async with hub.client() as client:
+            for path in ("/fhir/Patient", "/today"):
+                answer = await client.get(path)
+                assert answer.status_code == 500
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+                assert answer.headers["cache-control"] == "no-store"
+                assert SECRET not in answer.text
+                assert "LookupError" not in answer.text
+
     async def test_every_answer_carries_the_security_headers(self, hub: Hub) -> None:
         async with hub.client() as client:
             for path in ("/sign-in", "/fhir/metadata", "/fhir/Patient", "/nowhere", "/static/carehub.css", "/health"):

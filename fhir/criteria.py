@@ -67,6 +67,8 @@ class Criteria:
         self.now = now or datetime.now(UTC)
         # Whether some condition leaves so little that PostgreSQL should begin with it, whatever the order asked for.
         self.selective = False
+        # Whether the rows are those of one person, which an index has in the order of dates.
+        self.one_person = False
         self._numbers = count(1)
 
     def where(self, spec: ResourceSpec, alias: str, query: Iterable[tuple[str, str]], depth: int = 0) -> Sql:
@@ -167,6 +169,7 @@ class Criteria:
         if about_patient(spec, param) and all(f"Patient/{id_}" in wanted and ID.fullmatch(id_) for id_ in patients):
             # The same rows as by the key, through an index that is smaller and in the order of dates.
             if len(patients) == 1:
+                self.one_person |= alias == "r"
                 return Sql(f"{alias}.patient_id = %s", (patients[0],))
             return Sql(f"{alias}.patient_id = ANY(%s::text[])", (patients,)) if patients else NEVER
         return _keys(alias, [key(name, reference) for reference in wanted for name in param.stored])
@@ -445,8 +448,8 @@ def _quantity(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, 
 def _dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql:
     """FHIR's comparison of ranges: eq contains, gt/lt overlap what lies beyond, sa/eb lie beyond altogether.
 
-    Beside the test stands the bound that it implies on where the range begins. Ranges are ordered by that, so an index in
-    the order of dates can start and stop there; `[x,x]` comes before every range that begins at x.
+    Beside the test stands the bound that it implies on where the range begins. Ranges are ordered by that, so an index
+    in the order of dates can start and stop there; `[x,x]` comes before every range that begins at x.
     """
     inside: Range = (low, high)
     tests: dict[str, tuple[str, Range, str]] = {

@@ -147,7 +147,9 @@ async def search(
     links = [("self", _url(base_url, scope, request.query))]
     if request.count == 0:
         return Page("searchset", await _count(pg, type_, condition), links, base_url=base_url)
-    rows = await _rows(pg, type_, condition, request, criteria.selective)
+    in_order = criteria.one_person and request.sorts[0].nullable
+    fenced = (criteria.selective or patient is not None) and not in_order
+    rows = await _rows(pg, type_, condition, request, fenced)
     found, more = rows[: request.count], len(rows) > request.count
     total = await _total(pg, type_, condition, request, len(rows), more)
     if more:
@@ -230,12 +232,11 @@ class _Row:
     order: list[str | None]
 
 
-async def _rows(pg: Connection, type_: str, condition: Sql, request: Request, selective: bool) -> list[_Row]:
+async def _rows(pg: Connection, type_: str, condition: Sql, request: Request, fenced: bool) -> list[_Row]:
     """One row more than asked for, so that the last page knows it is the last.
 
-    A *selective* condition is answered before anything is put in order. Left alone, PostgreSQL likes to walk the whole
-    table in order until it has met enough rows, which takes for ever when there are fewer than it thinks. The latest of
-    one person need no such fence: their index is in that order already.
+    When *fenced*, the condition is answered before anything is put in order. Left alone, PostgreSQL likes to walk the
+    whole table in order until it has met enough rows, which takes for ever when there are fewer than it thinks.
     """
     sorts = request.sorts
     where = condition if request.after is None else all_of([condition, _beyond(sorts, request.after)])
@@ -243,7 +244,6 @@ async def _rows(pg: Connection, type_: str, condition: Sql, request: Request, se
     texts = ", ".join(f"{sort.expression}::text" for sort in sorts)
     order = ", ".join(f"{sort.expression}{sort.direction}" for sort in sorts)
     dates = "".join(f", r.{date_column(date)}" for date in SPECS[type_].dates)
-    fenced = selective and not (sorts[0].nullable and "r.patient_id = %s" in condition.text)
     start, fence = ("(SELECT r.* FROM ", " OFFSET 0) r") if fenced else ("", "")
     # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
     # plan must fit the values, since one code may stand for ten rows and another for half the table.

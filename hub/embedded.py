@@ -129,7 +129,7 @@ def running(cluster: Path) -> int | None:
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
     except PermissionError:
-        return pid
+        pass  # somebody else's, and alive
     command = Path(f"/proc/{pid}/cmdline")
     if command.exists() and str(cluster).encode() not in command.read_bytes():
         return None

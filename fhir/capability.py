@@ -32,9 +32,6 @@ _SECURITY = (
 
 def statement(base_url: str) -> JSON:
     """The CapabilityStatement of the service at *base_url* (ends in `/fhir`)."""
-    left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
-    refused = ", ".join(sorted({kind for spec in SPECS.values() for kind in spec.refused.values()}))
-    kinds = f", and search parameters of the kinds {refused}" if refused else ""
     return {
         "resourceType": "CapabilityStatement",
         "id": "care-hub",
@@ -48,20 +45,27 @@ def statement(base_url: str) -> JSON:
         "implementation": {"description": "Care Hub", "url": base_url},
         "fhirVersion": "4.0.1",
         "format": ["json", "application/fhir+json"],
-        "rest": [
+        "rest": [_server()],
+    }
+
+
+@cache
+def _server() -> JSON:
+    """What does not depend on the address, so that asking under many names costs nothing."""
+    left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
+    refused = ", ".join(sorted({kind for spec in SPECS.values() for kind in spec.refused.values()}))
+    kinds = f", and search parameters of the kinds {refused}" if refused else ""
+    return {
+        "mode": "server",
+        "documentation": f"{_DOCUMENTATION}{kinds}. Types of R4 and R4B that are not served: {left_out}.",
+        "security": {"cors": False, "description": _SECURITY},
+        "resource": [_resource(spec) for spec in SPECS.values()],
+        "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
+        "operation": [
             {
-                "mode": "server",
-                "documentation": f"{_DOCUMENTATION}{kinds}. Types of R4 and R4B that are not served: {left_out}.",
-                "security": {"cors": False, "description": _SECURITY},
-                "resource": [_resource(spec) for spec in SPECS.values()],
-                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
-                "operation": [
-                    {
-                        "name": "ingest",
-                        "definition": INGEST,
-                        "documentation": "POST [base]/$ingest: NDJSON of Observations, one receipt a line.",
-                    }
-                ],
+                "name": "ingest",
+                "definition": INGEST,
+                "documentation": "POST [base]/$ingest: NDJSON of a device's Observations; answered by Parameters.",
             }
         ],
     }

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy.exc
@@ -187,12 +186,7 @@ async def metadata(call: Call) -> Response:
 
 
 def _metadata(service: Service, pretty: bool) -> Response:
-    return answer(200, _statement(service.base_url), pretty=pretty)
-
-
-@lru_cache(maxsize=8)
-def _statement(base_url: str) -> dict[str, Any]:
-    return statement(base_url)
+    return answer(200, statement(service.base_url), pretty=pretty)
 
 
 async def read(call: Call) -> Response:
@@ -306,6 +300,8 @@ async def _reading(call: Call) -> Response:
 async def update(call: Call) -> Response:
     _no_parameters(call)
     async with _kept_if_refused(call):
+        if call.header("if-none-match") is not None:
+            raise refuse(400, "not-supported", "an update takes If-Match; to create once, POST with If-None-Exist")
         resource = await _resource(call, call.type)
         if resource.get("id") != call.id:
             found = resource.get("id")

@@ -114,7 +114,8 @@ def resource_table(
         latest = [table.c[date_column(date)].desc().nulls_last() for date in dates[:1]]
         Index(f"{table_name}_patient", table.c.patient_id, *latest)
     if strings:
-        Index(f"{table_name}_strings", table.c.strings, postgresql_using="gin")
+        where = text("strings IS NOT NULL")
+        Index(f"{table_name}_strings", table.c.strings, postgresql_using="gin", postgresql_where=where)
     if busy:
         Index(f"{table_name}_updated", table.c.updated, table.c.id)
         for date in dates:

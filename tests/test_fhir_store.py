@@ -214,6 +214,56 @@ class TestDelete:
         assert status_of(refusal) == 412
 
 
+class TestAuthors:
+    async def test_a_change_may_have_its_own(self, tx: Tx) -> None:
+        first, second = new_id(), new_id()
+        changes = [
+            Change("create", "Observation", first, observation(), author="Device/a"),
+            Change("create", "Observation", second, observation()),
+        ]
+        await store.write(tx.pg, changes, AUTHOR, NOW)
+        await store.write(tx.pg, [Change("delete", "Observation", first, None, author="Device/b")], AUTHOR, NOW)
+        entries = await store.history(tx.pg, everything, "Observation", first)
+        assert [entry.author for entry in entries] == ["Device/b", "Device/a"]
+        assert (await store.history(tx.pg, everything, "Observation", second))[0].author == AUTHOR
+
+
+class TestLoaded:
+    async def test_what_was_loaded_under_lock_is_not_read_again(self, tx: Tx) -> None:
+        first = await one(tx, create(observation()))
+        key = ("Observation", first.change.id)
+        loaded = await store.load(tx.pg, [key, ("Observation", "unknown"), ("Nonsense", "x")], lock=True)
+        assert list(loaded) == [key]
+        changes = [put(first.change.id, observation(value="2"), if_match=1), put("unknown", observation())]
+        written = await store.write(tx.pg, changes, AUTHOR, NOW, loaded)
+        assert [(one.status, one.version) for one in written] == [(200, 2), (201, 1)]
+        assert written[0].before == loaded[key].resource
+
+    async def test_a_stale_load_is_refused_not_lost(self, database: Database) -> None:
+        id_ = new_id()
+        async with database.transaction() as tx:
+            await one(tx, put(id_, observation()))
+        async with database.transaction() as tx:
+            loaded = await store.load(tx.pg, [("Observation", id_)])
+            async with database.transaction() as other:
+                await one(other, put(id_, observation(value="8")))
+            with pytest.raises(Refusal, match="at the same moment") as refusal:
+                await store.write(tx.pg, [put(id_, observation(value="9"))], AUTHOR, NOW, loaded)
+            assert status_of(refusal) == 409
+
+
+async def test_heavy_types_have_partitions_of_their_own(tx: Tx) -> None:
+    changes = [create(observation()), create({"resourceType": "Basic", "code": {}})]
+    await store.write(tx.pg, changes, AUTHOR, NOW)
+    rows = await tx.pg.execute(
+        "SELECT type, tableoid::regclass::text FROM resource_version WHERE id = ANY(%s)", ([c.id for c in changes],)
+    )
+    assert set(await rows.fetchall()) == {
+        ("Observation", "resource_version_observation"),
+        ("Basic", "resource_version_other"),
+    }
+
+
 class TestVisibility:
     async def test_an_invisible_type_is_forbidden(self, tx: Tx) -> None:
         first = await one(tx, create(observation()))

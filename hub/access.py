@@ -16,7 +16,7 @@ import psycopg
 from fhir.outcome import refuse
 from fhir.store import Sql, Visible
 from hub.identity import Actor
-from hub.roles import CHANGE_PERMISSIONS, ROLES, SHARED_AREAS, SPEAKERS, TYPE_AREAS, TYPE_PERMISSIONS, Role
+from hub.roles import CHANGE_PERMISSIONS, ROLES, SHARED_AREAS, SPEAKERS, TASK_ANSWER, TYPE_AREAS, TYPE_PERMISSIONS, Role
 
 NOTHING: Sql | None = None
 EVERYTHING = Sql("TRUE", ())
@@ -89,6 +89,19 @@ def may_write(actor: Actor, type_: str, linked: bool = True, new: bool = True) -
         return False
     wanted = {TYPE_PERMISSIONS.get(type_), None if new else CHANGE_PERMISSIONS.get(type_)} - {None}
     return wanted <= role.permissions
+
+
+def answers(actor: Actor, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether this change is the owner's answer to a task: accepted, done, declined, with a note, and nothing else.
+
+    So a voluntary organisation can answer what it was asked without seeing, or writing, anything else of the person.
+    """
+    return (
+        before["resourceType"] == "Task"
+        and actor.can("task.answer")
+        and before.get("owner", {}).get("reference") in actor.subjects
+        and {name for name in before | after if before.get(name) != after.get(name)} <= TASK_ANSWER
+    )
 
 
 def check_speaker(actor: Actor, resource: dict[str, Any]) -> None:

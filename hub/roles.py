@@ -119,6 +119,11 @@ TYPE_PERMISSIONS: Mapping[str, str] = MappingProxyType(
 # Changing or removing these takes a further permission: whoever may add a reading may not rewrite one.
 CHANGE_PERMISSIONS: Mapping[str, str] = MappingProxyType({"Observation": "reading.correct"})
 
+# What the owner of a task may change in it to answer it, with or without a care relationship.
+TASK_ANSWER = frozenset(
+    {"meta", "status", "statusReason", "businessStatus", "note", "output", "executionPeriod", "lastModified"}
+)
+
 # Where a resource says who speaks. Patients, carers and devices may put only themselves there.
 SPEAKERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -219,7 +224,7 @@ _ROLE_LIST = (
     ),
     Role(
         "voluntary-worker",
-        "Works for a voluntary organisation: sees only the referrals and tasks addressed to them or to it.",
+        "Works for a voluntary organisation: sees and answers only the tasks and referrals addressed to them or to it.",
         _words("task.answer"),
         reads=_words("directory definition"),
         named={"ServiceRequest": ("performer",), "Task": ("owner",)},

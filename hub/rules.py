@@ -32,6 +32,8 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
     about: dict[str, Change] = {}
     for change in changes:
         stored = before.get((change.type, change.id))
+        if change.type == "Task" and _answered(actor, stored, change.resource):
+            continue
         people = _people(change, stored)
         linked, new = bool(people), change.method != "delete" and stored is None
         # Sending the same again changes nothing: whoever may add it may repeat it.
@@ -54,6 +56,11 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
             f"You are not in the care of Patient/{unknown}, or there is no such person.",
             f"{change.type}.{'id' if change.type == 'Patient' else 'subject'}",
         )
+
+
+def _answered(actor: Actor, stored: Stored | None, resource: JSON | None) -> bool:
+    before = stored.resource if stored is not None else None
+    return before is not None and resource is not None and access.answers(actor, before, resource)
 
 
 def _same(stored: Stored | None, resource: JSON | None) -> bool:

@@ -130,7 +130,10 @@ def everything() -> list[dict[str, Any]]:
     found["ServiceRequest-x"] = {
         "resourceType": "ServiceRequest", "id": "ServiceRequest-x", "subject": about_other, "performer": [charity],
     }  # fmt: skip
-    found["Task-x"] = {"resourceType": "Task", "id": "Task-x", "for": about_other, "owner": charity}
+    found["Task-x"] = {
+        "resourceType": "Task", "id": "Task-x", "status": "requested", "intent": "order", "description": "Visit",
+        "for": about_other, "owner": charity,
+    }  # fmt: skip
     found["Practitioner-z"] = {"resourceType": "Practitioner", "id": "Practitioner-z"}
     found["RelatedPerson-y"] = {
         "resourceType": "RelatedPerson", "id": "RelatedPerson-y", "patient": {"reference": "Patient/Patient-m"},

@@ -247,6 +247,47 @@ class TestWriting:
         check_speaker(DEVICE, {"resourceType": "Observation"})
 
 
+class TestAnswering:
+    AGENT = Actor("user", "7", "Vi", "voluntary-worker", "Practitioner/vi", ("Practitioner/vi", "Organization/charity"))
+    TASK: JSON = {  # noqa: RUF012
+        "resourceType": "Task", "id": "t", "status": "requested", "intent": "order", "description": "Visit",
+        "for": ref("Patient/p1"), "owner": ref("Organization/charity"),
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"status": "completed", "note": [{"text": "Went well"}], "lastModified": "2026-11-21T12:00:00Z"},
+            {"status": "rejected", "statusReason": {"text": "No volunteer"}},
+            {"status": "in-progress", "executionPeriod": {"start": "2026-11-21"}, "meta": {"versionId": "1"}},
+        ],
+    )
+    def test_the_owner_accepts_completes_or_declines(self, answer: JSON) -> None:
+        assert access.answers(self.AGENT, self.TASK, self.TASK | answer)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"for": ref("Patient/p2")},
+            {"owner": ref("Practitioner/other")},
+            {"description": "Something else"},
+            {"status": "completed", "input": [{"valueString": "x"}]},
+        ],
+    )
+    def test_an_answer_changes_nothing_else(self, change: JSON) -> None:
+        assert not access.answers(self.AGENT, self.TASK, self.TASK | change)
+        without = {name: value for name, value in self.TASK.items() if name != "for"}
+        assert not access.answers(self.AGENT, self.TASK, without)
+
+    def test_only_the_owner_answers(self) -> None:
+        done = {"status": "completed"}
+        assert not access.answers(NURSE, self.TASK, self.TASK | done)
+        assert not access.answers(self.AGENT, self.TASK | {"owner": ref("Organization/hub-1")}, self.TASK | done)
+        assert not access.answers(PATIENT, self.TASK | {"owner": ref("Patient/p1")}, self.TASK | done)
+        unowned = {name: value for name, value in self.TASK.items() if name != "owner"}
+        assert not access.answers(self.AGENT, unowned, unowned | done)
+
+
 class TestEmergency:
     async def person(self, tx: Tx) -> None:
         await tx.pg.execute(

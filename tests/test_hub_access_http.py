@@ -300,6 +300,19 @@ class TestWriting:
             assert (await client.post("/fhir/Condition", json=condition)).status_code == 403
             assert (await client.post("/fhir/Observation", json=observation("Patient-m"))).status_code == 403
 
+    async def test_a_voluntary_worker_answers_their_task_and_changes_nothing_else(self, hub: Hub) -> None:
+        async with hub.client("voluntary-worker") as client:
+            task = (await client.get("/fhir/Task/Task-x")).json()
+            stolen = task | {"for": {"reference": "Patient/Patient-m"}, "status": "accepted"}
+            assert (await client.put("/fhir/Task/Task-x", json=stolen)).status_code == 403
+            assert (await client.delete("/fhir/Task/Task-x")).status_code == 403
+            answer = await client.put("/fhir/Task/Task-x", json=task | {"status": "accepted"})
+            assert (answer.status_code, answer.json()["status"]) == (200, "accepted"), answer.text
+        async with signed_in(hub, "voluntary-worker") as client:
+            page = await client.get("/tasks")
+            assert "Visit" in page.text
+            assert SECRET not in page.text
+
     async def test_what_was_refused_is_in_the_trail(self, hub: Hub) -> None:
         async with hub.client("health-coach", **{"x-request-id": "refused-1"}) as client:
             assert (await client.get("/fhir/Claim/Claim-m")).status_code == 403

@@ -1,5 +1,7 @@
 """An open board takes in what arrives: without a reload, with an announcement, and nothing moves under the reader."""
 
+import re
+
 from browsing import Service, held
 from playwright.async_api import expect
 
@@ -15,7 +17,7 @@ class TestLiveBoard:
             await service.post(person, "59408-5", 84, "%")
             row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']"), has_text="84 %")
             await expect(row.first).to_be_visible()
-            await expect(page.locator("#arrived")).to_contain_text("New")
+            await expect(page.locator("#arrived")).to_contain_text(re.compile("new", re.IGNORECASE))
             assert await page.evaluate("window.stayed") is True
 
     async def test_hazard_wrong_patient_nothing_moves_under_the_pointer(self, service: Service) -> None:
@@ -30,8 +32,24 @@ class TestLiveBoard:
             await expect(page.locator("#show-arrived")).to_be_visible()
             await expect(page.locator("#arrived")).to_contain_text("82 %")
             assert await page.locator("#list").inner_text() == before
-            await page.locator("#show-arrived").click()
+            await page.mouse.move(5, 5)
             await expect(page.locator(".hub-row--new", has_text="82 %").first).to_be_visible()
+
+    async def test_nothing_moves_under_the_focus_until_the_reader_asks(self, service: Service) -> None:
+        first, second = await held(service, 1), await held(service, 3)
+        await service.post(first, "59408-5", 90, "%")
+        async with service.signed_in("coordinator") as page:
+            await page.goto("/today")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            await page.locator(".hub-row__person").first.focus()
+            before = await page.locator("#list").inner_text()
+            await service.post(second, "59408-5", 79, "%")
+            await expect(page.locator("#show-arrived")).to_be_visible()
+            assert await page.locator("#list").inner_text() == before
+            await page.locator("#show-arrived").focus()
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#list")).to_contain_text("79 %")
+            await expect(page.locator("#show-arrived")).to_be_hidden()
 
     async def test_a_reason_half_written_is_kept(self, service: Service) -> None:
         first, second = await held(service, 0), await held(service, 3)
@@ -43,7 +61,7 @@ class TestLiveBoard:
             await row.locator("summary").click()
             await row.locator("textarea").fill("Half a sen")
             await page.mouse.move(5, 5)
-            await service.post(second, "59408-5", 81, "%")
+            await service.post(second, "14743-9", 2.5, "mmol/L")
             await expect(page.locator("#show-arrived")).to_be_visible()
             await expect(row.locator("textarea")).to_have_value("Half a sen")
 

@@ -9,15 +9,19 @@ const state = document.getElementById("live-state");
 const fetcher = document.getElementById("fetch");
 
 const ids = (root) => new Set([...root.querySelectorAll(".hub-row")].map((row) => row.id));
+// What has arrived and is not shown yet; out of the document, so that no id stands there twice.
+let waiting = null;
+const writing = () => [...list.querySelectorAll("textarea")].some((area) => area.value);
 const busy = () => list.matches(":hover") || list.contains(document.activeElement);
 
 function place() {
-  if (!incoming.firstElementChild) return;
+  if (!waiting) return;
   const before = ids(list);
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   const row = focused && focused.closest(".hub-row");
   const path = row && { id: row.id, index: [...row.querySelectorAll("a, button, summary")].indexOf(focused) };
-  list.replaceChildren(...incoming.childNodes);
+  list.replaceChildren(waiting);
+  waiting = null;
   for (const fresh of list.querySelectorAll(".hub-row")) {
     if (!before.has(fresh.id)) fresh.classList.add("hub-row--new");
   }
@@ -30,14 +34,15 @@ function place() {
 }
 
 function take() {
+  waiting = document.createDocumentFragment();
+  waiting.append(...incoming.childNodes);
   const before = ids(list);
-  const fresh = [...incoming.querySelectorAll(".hub-row")].filter((row) => !before.has(row.id));
-  const gone = [...before].filter((id) => !ids(incoming).has(id));
-  const writing = [...list.querySelectorAll("textarea")].some((area) => area.value);
+  const fresh = [...waiting.querySelectorAll(".hub-row")].filter((row) => !before.has(row.id));
+  const gone = [...before].filter((id) => !ids(waiting).has(id));
   if (fresh.length) {
     arrived.textContent = fresh.length === 1 ? `New. ${fresh[0].dataset.words}` : `${fresh.length} new. First: ${fresh[0].dataset.words}`;
   }
-  if (busy() || writing) {
+  if (busy() || writing()) {
     show.hidden = !(fresh.length || gone.length);
     if (gone.length && !fresh.length) arrived.textContent = "The list has changed.";
   } else {
@@ -52,7 +57,7 @@ show.addEventListener("click", () => {
   if (first) first.focus();
 });
 list.addEventListener("mouseleave", () => {
-  if (!busy() && ![...list.querySelectorAll("textarea")].some((area) => area.value)) place();
+  if (!busy() && !writing()) place();
 });
 
 // The reader is told when the board is not live, and it catches up when it is again.

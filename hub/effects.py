@@ -29,7 +29,9 @@ async def carry_out(
     """Store what is permitted, and everything that follows. `actors[i]` makes `changes[i]`."""
     written = await store.write(tx.pg, changes, actors[0].reference, now, before)
     await projections.project(tx, written, actors[0].reference, found, now)
-    await audit.record(tx.pg, [_entry(actor, one) for actor, one in zip(actors, written, strict=True)])
+    await audit.record(
+        tx.pg, [entry for actor, one in zip(actors, written, strict=True) for entry in _entries(actor, one)]
+    )
     await _tell(tx, actors[0], written)
     raised = await watch.evaluate(tx, found, now)
     if raised:
@@ -39,9 +41,15 @@ async def carry_out(
     return written
 
 
-def _entry(actor: Actor, one: Written) -> audit.Entry:
+def _entries(actor: Actor, one: Written) -> list[audit.Entry]:
+    """One row, or two when the record was moved from one person to another: it belongs to the story of both."""
+    change = one.change
     action = {201: "create", 204: "delete"}.get(one.status, "update")
-    return audit.entry(actor, action, one.change.type, one.change.id, one.patient_id, detail={"version": one.version})
+    people = [one.patient_id]
+    if one.before is not None and (was := patient_of(SPECS[change.type], one.before)) != one.patient_id:
+        people.append(was)
+    detail = {"version": one.version}
+    return [audit.entry(actor, action, change.type, change.id, person, detail=detail) for person in people]
 
 
 async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:

@@ -1,14 +1,12 @@
-"""The FHIR REST interface at `/fhir`: each interaction authenticates, parses, runs in one transaction, and is audited.
+"""The FHIR REST interface at `/fhir`: who asks, for which interaction, and how a refusal is said.
 
 One ASGI endpoint with its own small table instead of one framework route per interaction: every answer, also "no such
 path" and "not with this method", is then FHIR JSON.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy.exc
 from fastapi import FastAPI
@@ -18,69 +16,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from fhir import bundle as bundles
-from fhir import search, store
 from fhir.capability import statement
 from fhir.outcome import Issue, Refusal, refuse
-from fhir.store import Change, Stored, new_id
+from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
-from fhir.validation import check, parse
-from fhir.wire import decode
-from hub import audit, flows, ingest, intake
-from hub import bundles as carrying_out
-from hub.access import visible
+from hub import audit, interactions
 from hub.bundles import Service
-from hub.db import Tx
-from hub.fhir_http import (
-    FORM,
-    answer,
-    check_media,
-    decoded,
-    http_date,
-    last_modified,
-    parameters,
-    preference,
-    refused,
-    said,
-    shape,
-)
-from hub.fhir_reads import history_read, looked, searched
-from hub.identity import Actor, authenticate
+from hub.fhir_http import answer, check_media, parameters, preference, refused, shape
+from hub.identity import authenticate
+from hub.interactions import LARGE, Call
 from hub.runtime import Runtime
 from hub.security import SAFE_METHODS, check_csrf
 
-# A body above this is read and carried out by few requests at a time, so that memory stays bounded whoever sends.
-LARGE = 1024 * 1024
+# So that memory stays bounded, whoever sends and however much.
 LARGE_AT_ONCE = 2
 # Seconds for a body to arrive; a sender that is slower gives way to the others.
 ARRIVAL = 60
-
-
-@dataclass(slots=True)
-class Call:
-    """One request: who asks, for what, and how the answer is to look."""
-
-    request: Request
-    runtime: Runtime
-    actor: Actor
-    service: Service
-    pretty: bool
-    query: list[tuple[str, str]]
-    path: list[str]
-    prefer: str | None
-    raw: bytes = b""
-
-    @property
-    def type(self) -> str:
-        return self.path[0]
-
-    @property
-    def id(self) -> str:
-        return self.path[1]
-
-    def header(self, name: str) -> str | None:
-        return self.request.headers.get(name)
-
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -114,8 +65,8 @@ class Fhir:
         handler = _handler(request.method, path)
         query, pretty = shape(parameters(request), request.headers.get("accept"))
         service = service_of(runtime, request)
-        if handler is metadata:
-            return _metadata(service, pretty)
+        if handler is None:
+            return answer(200, statement(service.base_url), pretty=pretty)
         actor = await authenticate(request.headers, request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, request.headers.get("x-csrf-token"))
@@ -178,301 +129,43 @@ def service_of(runtime: Runtime, request: Request) -> Service:
     return Service(f"{base}/fhir", runtime.secret, runtime.settings.max_page_size)
 
 
-# -- interactions ------------------------------------------------------------------------------------------------------
-
-
-async def metadata(call: Call) -> Response:
-    return _metadata(call.service, call.pretty)
-
-
-def _metadata(service: Service, pretty: bool) -> Response:
-    return answer(200, statement(service.base_url), pretty=pretty)
-
-
-async def read(call: Call) -> Response:
-    _no_parameters(call)
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.read(tx.pg, call.type, call.id, visible(call.actor))
-    return await _shown(call, stored, "read")
-
-
-async def vread(call: Call) -> Response:
-    _no_parameters(call)
-    version = call.path[3]
-    if not version.isascii() or not version.isdigit() or len(version) > 9:
-        raise refuse(404, "not-found", f"there is no version {version[:64]} of {call.type}/{call.id}")
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.vread(tx.pg, call.type, call.id, int(version), visible(call.actor))
-    return await _shown(call, stored, "vread")
-
-
-async def _shown(call: Call, stored: Stored, action: str) -> Response:
-    await call.runtime.reads.record(looked(call.actor, action, stored))
-    headers = _version_headers(stored.version, stored)
-    if _unchanged(call, stored):
-        return answer(304, None, headers)
-    return answer(200, stored.body, headers, call.pretty)
-
-
-def _unchanged(call: Call, stored: Stored) -> bool:
-    known = call.header("if-none-match")
-    if known is not None:
-        return known.strip() == "*" or f'"{stored.version}"' in [
-            tag.strip().removeprefix("W/") for tag in known.split(",")
-        ]
-    since = http_date(call.header("if-modified-since"))
-    return since is not None and stored.updated.replace(microsecond=0) <= since
-
-
-async def find(call: Call) -> Response:
-    return await _searched(call, call.query, call.type)
-
-
-async def find_by_form(call: Call) -> Response:
-    media = (call.header("content-type") or FORM).partition(";")[0].strip().lower()
-    if media != FORM:
-        raise refuse(415, "not-supported", f"a search is posted as {FORM}, not {media[:100]!r}")
-    posted, pretty = shape(decoded(call.raw), call.header("accept"))
-    call.pretty = call.pretty or pretty
-    return await _searched(call, [*call.query, *posted], call.type)
-
-
-async def find_in_compartment(call: Call) -> Response:
-    if call.path[2] not in SERVED:
-        raise _unknown_type(call.path[2])
-    return await _searched(call, call.query, call.path[2], call.id)
-
-
-async def _searched(call: Call, query: Sequence[tuple[str, str]], type_: str, patient: str | None = None) -> Response:
-    service = call.service
-    async with call.runtime.database.transaction() as tx:
-        page = await search.search(
-            tx.pg, type_, query, visible(call.actor), service.base_url, service.secret, service.max_page, patient
-        )
-    await call.runtime.reads.record(*searched(call.actor, type_, page))
-    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
-
-
-async def history(call: Call) -> Response:
-    type_, id_ = (*call.path[:-1], None, None)[:2]
-    service = call.service
-    async with call.runtime.database.transaction() as tx:
-        page = await search.history(
-            tx.pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
-        )
-    await call.runtime.reads.record(*history_read(call.actor, type_, id_, page))
-    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
-
-
-async def create(call: Call) -> Response:
-    _no_parameters(call)
-    with_condition = call.header("if-none-exist")
-    if call.actor.kind == "device" and call.type == "Observation" and with_condition is None:
-        return await _reading(call)
-    async with _kept_if_refused(call):
-        resource = await _resource(call, call.type)
-        condition = (
-            bundles.condition(call.type, with_condition, "If-None-Exist") if with_condition is not None else None
-        )
-        change = Change("create", call.type, new_id(), resource)
-        async with call.runtime.database.transaction() as tx:
-            if condition is not None and (stored := await carrying_out.existing(tx, call.actor, condition)):
-                await audit.record(tx.pg, [looked(call.actor, "read", stored)])
-                return _written(call, 200, stored, location=True)
-            return await _write(call, tx, change)
-
-
-async def _reading(call: Call) -> Response:
-    """A device's reading: committed together with those of other requests, known again when it is sent again."""
-    receipt = await ingest.submit(call.runtime.submissions, call.runtime.database, call.actor, call.raw)
-    if receipt.refusal is not None:
-        raise receipt.refusal
-    if (one := receipt.written) is not None:
-        stored = Stored("Observation", one.change.id, one.version, one.updated, None, one.body)
-        return _written(call, one.status, stored, location=True)
-    assert receipt.observation_id is not None
-    key = ("Observation", receipt.observation_id)
-    async with call.runtime.database.transaction() as tx:
-        stored = (await store.load(tx.pg, [key]))[key]
-    return _written(call, 200, stored, location=True)
-
-
-async def update(call: Call) -> Response:
-    _no_parameters(call)
-    async with _kept_if_refused(call):
-        if call.header("if-none-match") is not None:
-            raise refuse(400, "not-supported", "an update takes If-Match; to create once, POST with If-None-Exist")
-        resource = await _resource(call, call.type)
-        if resource.get("id") != call.id:
-            found = resource.get("id")
-            text = f"the resource must have the id of the address, {call.id}; it has {found or 'none'}"
-            raise refuse(400, "invalid", text, f"{call.type}.id")
-        if_match = call.header("if-match")
-        expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
-        async with call.runtime.database.transaction() as tx:
-            return await _write(call, tx, Change("update", call.type, call.id, resource, expected))
-
-
-async def delete(call: Call) -> Response:
-    _no_parameters(call)
-    if_match = call.header("if-match")
-    expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
-    async with call.runtime.database.transaction() as tx:
-        [written] = await flows.write(tx, call.actor, [Change("delete", call.type, call.id, None, expected)])
-    headers = {"ETag": f'W/"{written.version}"'} if written.version else {}
-    if call.prefer == "OperationOutcome":
-        return answer(200, said(f"{call.type}/{call.id} is deleted"), headers, call.pretty)
-    return answer(204, None, headers)
-
-
-async def bundle(call: Call) -> Response:
-    _no_parameters(call)
-    async with _kept_if_refused(call):
-        resource = await asyncio.to_thread(_opened, call.raw) if len(call.raw) > LARGE else _opened(call.raw)
-        kind = resource.get("type")
-        if kind not in _CARRYING_OUT:
-            text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
-            raise refuse(400, "invalid", text, "Bundle.type")
-        call.raw = call.raw[: intake.LARGEST_KEPT]
-        _localise(resource, call.service.base_url)
-        async with call.runtime.database.transaction() as tx:
-            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
-    return answer(200, response, pretty=call.pretty)
-
-
-_CARRYING_OUT = {"batch": carrying_out.batch, "transaction": carrying_out.transaction}
-
-
-def _opened(raw: bytes) -> dict[str, Any]:
-    """The valid Bundle in *raw*. The resources of a batch are checked later, each by itself: a bad one fails alone."""
-    resource = decode(raw)
-    if resource.get("resourceType") != "Bundle":
-        raise refuse(400, "invalid", "a Bundle is posted here", "Resource.resourceType")
-    check(_without_resources(resource) if resource.get("type") == "batch" else resource)
-    return resource
-
-
-async def _write(call: Call, tx: Tx, change: Change) -> Response:
-    [written] = await flows.write(tx, call.actor, [change])
-    stored = Stored(change.type, written.change.id, written.version, written.updated, None, written.body)
-    return _written(call, written.status, stored, location=change.method == "create" or written.status == 201)
-
-
-def _written(call: Call, status: int, stored: Stored, location: bool) -> Response:
-    headers = _version_headers(stored.version, stored)
-    name = f"{stored.type}/{stored.id}"
-    if location:
-        headers["Location"] = f"{call.service.base_url}/{name}/_history/{stored.version}"
-    if call.prefer == "minimal":
-        return answer(status, None, headers)
-    if call.prefer == "OperationOutcome":
-        did = "created" if status == 201 else "kept"
-        return answer(status, said(f"{name} version {stored.version} was {did}"), headers, call.pretty)
-    return answer(status, stored.body, headers, call.pretty)
-
-
-def _version_headers(version: int, stored: Stored) -> dict[str, str]:
-    return {"ETag": f'W/"{version}"', "Last-Modified": last_modified(stored.updated)}
-
-
-async def _resource(call: Call, type_: str) -> dict[str, Any]:
-    """The body as a valid resource. A large one is checked in a thread, so that others are answered meanwhile."""
-    parsed = await asyncio.to_thread(parse, call.raw, type_) if len(call.raw) > LARGE else parse(call.raw, type_)
-    return _localise(parsed.resource, call.service.base_url)
-
-
-def _localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:
-    """Absolute references to this hub become relative, so that they are known for what they are: who a record is about
-    decides who may see it."""
-    prefix = f"{base_url}/"
-    _shorten(resource, prefix)
-    return resource
-
-
-def _shorten(node: Any, prefix: str) -> None:
-    if isinstance(node, dict):
-        reference = node.get("reference")
-        if isinstance(reference, str) and reference.startswith(prefix):
-            node["reference"] = reference.removeprefix(prefix)
-        for child in node.values():
-            if isinstance(child, dict | list):
-                _shorten(child, prefix)
-    else:
-        for child in node:
-            if isinstance(child, dict | list):
-                _shorten(child, prefix)
-
-
-def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:
-    entries = batch.get("entry")
-    if not isinstance(entries, list):
-        return batch
-    framed = [
-        {key: value for key, value in entry.items() if key != "resource"} if isinstance(entry, dict) else entry
-        for entry in entries
-    ]
-    return {**batch, "entry": framed}
-
-
-@asynccontextmanager
-async def _kept_if_refused(call: Call) -> AsyncIterator[None]:
-    """What a device sends and the hub refuses is kept with the reason: nothing that a device says is lost."""
-    try:
-        yield
-    except Refusal as refusal:
-        if call.actor.kind == "device":
-            async with call.runtime.database.transaction() as tx:
-                await intake.file_refusals(tx, [(call.actor, call.raw, refusal)])
-        raise
-
-
-def _no_parameters(call: Call) -> None:
-    if call.query:
-        names = ", ".join(sorted({name[:64] for name, _ in call.query}))
-        conditional = "conditional update and delete are not supported; " if call.request.method != "GET" else ""
-        raise refuse(400, "not-supported", f"{conditional}this address takes no parameters, it was given {names}")
-
-
-# -- which interaction -------------------------------------------------------------------------------------------------
-
-
-def _handler(method: str, path: list[str]) -> Handler:
-    """The interaction that *method* on *path* asks for. Refusal 404 for no such path, 405 for no such method."""
+def _handler(method: str, path: list[str]) -> Handler | None:
+    """The interaction that is asked for; None for the statement. Refusal 404 for no such path, 405 no such method."""
     known = _interactions(path)
-    handler = known.get("GET" if method == "HEAD" else method)
-    if handler is None:
+    asked = "GET" if method == "HEAD" else method
+    if asked not in known:
         allowed = ", ".join([*known, *(["HEAD"] if "GET" in known else [])])
         text = f"{method[:16]} is not supported here; {allowed} {'is' if len(known) == 1 else 'are'}"
         raise Refusal(405, [Issue("not-supported", text)], {"Allow": allowed})
-    return handler
+    return known[asked]
 
 
-def _interactions(path: list[str]) -> dict[str, Handler]:
+def _interactions(path: list[str]) -> dict[str, Handler | None]:
     match path:
         case []:
-            return {"POST": bundle}
+            return {"POST": interactions.bundle}
         case ["metadata"]:
-            return {"GET": metadata}
+            return {"GET": None}
         case ["_history"]:
-            return {"GET": history}
+            return {"GET": interactions.history}
     type_, *rest = path
     if type_ not in SERVED:
         raise _unknown_type(type_)
     match rest:
         case []:
-            return {"GET": find, "POST": create}
+            return {"GET": interactions.find, "POST": interactions.create}
         case ["_search"]:
-            return {"POST": find_by_form}
+            return {"POST": interactions.find_by_form}
         case ["_history"]:
-            return {"GET": history}
-        case [id_] if store.ID.fullmatch(id_):
-            return {"GET": read, "PUT": update, "DELETE": delete}
-        case [id_, "_history"] if store.ID.fullmatch(id_):
-            return {"GET": history}
-        case [id_, "_history", _] if store.ID.fullmatch(id_):
-            return {"GET": vread}
-        case [id_, within] if type_ == "Patient" and store.ID.fullmatch(id_) and within in SERVED:
-            return {"GET": find_in_compartment}
+            return {"GET": interactions.history}
+        case [id_] if ID.fullmatch(id_):
+            return {"GET": interactions.read, "PUT": interactions.update, "DELETE": interactions.delete}
+        case [id_, "_history"] if ID.fullmatch(id_):
+            return {"GET": interactions.history}
+        case [id_, "_history", _] if ID.fullmatch(id_):
+            return {"GET": interactions.vread}
+        case [id_, within] if type_ == "Patient" and ID.fullmatch(id_) and within in SERVED:
+            return {"GET": interactions.find_in_compartment}
     raise refuse(404, "not-found", f"there is nothing at {'/fhir/' + '/'.join(path)[:200]!r}")
 
 

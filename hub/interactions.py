@@ -1,0 +1,297 @@
+"""What each FHIR interaction does: parse, run in one transaction, leave its row in the trail, answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fhir import bundle as bundles
+from fhir import search, store
+from fhir.outcome import Refusal, refuse
+from fhir.store import Change, Stored, new_id
+from fhir.validation import check, parse
+from fhir.wire import decode
+from hub import audit, flows, ingest, intake
+from hub import bundles as carrying_out
+from hub.access import visible
+from hub.bundles import Service
+from hub.db import Tx
+from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, said, shape
+from hub.fhir_reads import history_read, looked, searched
+from hub.identity import Actor
+from hub.runtime import Runtime
+
+LARGE = 1024 * 1024
+"""Bytes. A body above this is checked in a thread, and few of them are held at a time."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request: who asks, for what, and how the answer is to look."""
+
+    request: Request
+    runtime: Runtime
+    actor: Actor
+    service: Service
+    pretty: bool
+    query: list[tuple[str, str]]
+    path: list[str]
+    prefer: str | None
+    raw: bytes = b""
+
+    @property
+    def type(self) -> str:
+        return self.path[0]
+
+    @property
+    def id(self) -> str:
+        return self.path[1]
+
+    def header(self, name: str) -> str | None:
+        return self.request.headers.get(name)
+
+
+async def read(call: Call) -> Response:
+    _no_parameters(call)
+    async with call.runtime.database.transaction() as tx:
+        stored = await store.read(tx.pg, call.type, call.id, visible(call.actor))
+    return await _shown(call, stored, "read")
+
+
+async def vread(call: Call) -> Response:
+    _no_parameters(call)
+    version = call.path[3]
+    if not version.isascii() or not version.isdigit() or len(version) > 9:
+        raise refuse(404, "not-found", f"there is no version {version[:64]} of {call.type}/{call.id}")
+    async with call.runtime.database.transaction() as tx:
+        stored = await store.vread(tx.pg, call.type, call.id, int(version), visible(call.actor))
+    return await _shown(call, stored, "vread")
+
+
+async def _shown(call: Call, stored: Stored, action: str) -> Response:
+    await call.runtime.reads.record(looked(call.actor, action, stored))
+    headers = _version_headers(stored.version, stored)
+    if _unchanged(call, stored):
+        return answer(304, None, headers)
+    return answer(200, stored.body, headers, call.pretty)
+
+
+def _unchanged(call: Call, stored: Stored) -> bool:
+    known = call.header("if-none-match")
+    if known is not None:
+        return known.strip() == "*" or f'"{stored.version}"' in [
+            tag.strip().removeprefix("W/") for tag in known.split(",")
+        ]
+    since = http_date(call.header("if-modified-since"))
+    return since is not None and stored.updated.replace(microsecond=0) <= since
+
+
+async def find(call: Call) -> Response:
+    return await _searched(call, call.query, call.type)
+
+
+async def find_by_form(call: Call) -> Response:
+    media = (call.header("content-type") or FORM).partition(";")[0].strip().lower()
+    if media != FORM:
+        raise refuse(415, "not-supported", f"a search is posted as {FORM}, not {media[:100]!r}")
+    posted, pretty = shape(decoded(call.raw), call.header("accept"))
+    call.pretty = call.pretty or pretty
+    return await _searched(call, [*call.query, *posted], call.type)
+
+
+async def find_in_compartment(call: Call) -> Response:
+    return await _searched(call, call.query, call.path[2], call.id)
+
+
+async def _searched(call: Call, query: Sequence[tuple[str, str]], type_: str, patient: str | None = None) -> Response:
+    service = call.service
+    async with call.runtime.database.transaction() as tx:
+        page = await search.search(
+            tx.pg, type_, query, visible(call.actor), service.base_url, service.secret, service.max_page, patient
+        )
+    await call.runtime.reads.record(*searched(call.actor, type_, page))
+    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
+
+
+async def history(call: Call) -> Response:
+    type_, id_ = (*call.path[:-1], None, None)[:2]
+    service = call.service
+    async with call.runtime.database.transaction() as tx:
+        page = await search.history(
+            tx.pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
+        )
+    await call.runtime.reads.record(*history_read(call.actor, type_, id_, page))
+    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
+
+
+async def create(call: Call) -> Response:
+    _no_parameters(call)
+    with_condition = call.header("if-none-exist")
+    if call.actor.kind == "device" and call.type == "Observation" and with_condition is None:
+        return await _reading(call)
+    async with _kept_if_refused(call):
+        resource = await _resource(call, call.type)
+        condition = (
+            bundles.condition(call.type, with_condition, "If-None-Exist") if with_condition is not None else None
+        )
+        change = Change("create", call.type, new_id(), resource)
+        async with call.runtime.database.transaction() as tx:
+            if condition is not None and (stored := await carrying_out.existing(tx, call.actor, condition)):
+                await audit.record(tx.pg, [looked(call.actor, "read", stored)])
+                return _written(call, 200, stored, location=True)
+            return await _write(call, tx, change)
+
+
+async def _reading(call: Call) -> Response:
+    """A device's reading: committed together with those of other requests, known again when it is sent again."""
+    receipt = await ingest.submit(call.runtime.submissions, call.runtime.database, call.actor, call.raw)
+    if receipt.refusal is not None:
+        raise receipt.refusal
+    if (one := receipt.written) is not None:
+        stored = Stored("Observation", one.change.id, one.version, one.updated, None, one.body)
+        return _written(call, one.status, stored, location=True)
+    assert receipt.observation_id is not None
+    key = ("Observation", receipt.observation_id)
+    async with call.runtime.database.transaction() as tx:
+        stored = (await store.load(tx.pg, [key]))[key]
+    return _written(call, 200, stored, location=True)
+
+
+async def update(call: Call) -> Response:
+    _no_parameters(call)
+    async with _kept_if_refused(call):
+        if call.header("if-none-match") is not None:
+            raise refuse(400, "not-supported", "an update takes If-Match; to create once, POST with If-None-Exist")
+        resource = await _resource(call, call.type)
+        if resource.get("id") != call.id:
+            found = resource.get("id")
+            text = f"the resource must have the id of the address, {call.id}; it has {found or 'none'}"
+            raise refuse(400, "invalid", text, f"{call.type}.id")
+        if_match = call.header("if-match")
+        expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
+        async with call.runtime.database.transaction() as tx:
+            return await _write(call, tx, Change("update", call.type, call.id, resource, expected))
+
+
+async def delete(call: Call) -> Response:
+    _no_parameters(call)
+    if_match = call.header("if-match")
+    expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
+    async with call.runtime.database.transaction() as tx:
+        [written] = await flows.write(tx, call.actor, [Change("delete", call.type, call.id, None, expected)])
+    headers = {"ETag": f'W/"{written.version}"'} if written.version else {}
+    if call.prefer == "OperationOutcome":
+        return answer(200, said(f"{call.type}/{call.id} is deleted"), headers, call.pretty)
+    return answer(204, None, headers)
+
+
+async def bundle(call: Call) -> Response:
+    _no_parameters(call)
+    async with _kept_if_refused(call):
+        resource = await asyncio.to_thread(_opened, call.raw) if len(call.raw) > LARGE else _opened(call.raw)
+        kind = resource.get("type")
+        if kind not in _CARRYING_OUT:
+            text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
+            raise refuse(400, "invalid", text, "Bundle.type")
+        call.raw = call.raw[: intake.LARGEST_KEPT]
+        _localise(resource, call.service.base_url)
+        async with call.runtime.database.transaction() as tx:
+            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
+    return answer(200, response, pretty=call.pretty)
+
+
+_CARRYING_OUT = {"batch": carrying_out.batch, "transaction": carrying_out.transaction}
+
+
+def _opened(raw: bytes) -> dict[str, Any]:
+    """The valid Bundle in *raw*. The resources of a batch are checked later, each by itself: a bad one fails alone."""
+    resource = decode(raw)
+    if resource.get("resourceType") != "Bundle":
+        raise refuse(400, "invalid", "a Bundle is posted here", "Resource.resourceType")
+    check(_without_resources(resource) if resource.get("type") == "batch" else resource)
+    return resource
+
+
+async def _write(call: Call, tx: Tx, change: Change) -> Response:
+    [written] = await flows.write(tx, call.actor, [change])
+    stored = Stored(change.type, written.change.id, written.version, written.updated, None, written.body)
+    return _written(call, written.status, stored, location=change.method == "create" or written.status == 201)
+
+
+def _written(call: Call, status: int, stored: Stored, location: bool) -> Response:
+    headers = _version_headers(stored.version, stored)
+    name = f"{stored.type}/{stored.id}"
+    if location:
+        headers["Location"] = f"{call.service.base_url}/{name}/_history/{stored.version}"
+    if call.prefer == "minimal":
+        return answer(status, None, headers)
+    if call.prefer == "OperationOutcome":
+        did = "created" if status == 201 else "kept"
+        return answer(status, said(f"{name} version {stored.version} was {did}"), headers, call.pretty)
+    return answer(status, stored.body, headers, call.pretty)
+
+
+def _version_headers(version: int, stored: Stored) -> dict[str, str]:
+    return {"ETag": f'W/"{version}"', "Last-Modified": last_modified(stored.updated)}
+
+
+async def _resource(call: Call, type_: str) -> dict[str, Any]:
+    """The body as a valid resource. A large one is checked in a thread, so that others are answered meanwhile."""
+    parsed = await asyncio.to_thread(parse, call.raw, type_) if len(call.raw) > LARGE else parse(call.raw, type_)
+    return _localise(parsed.resource, call.service.base_url)
+
+
+def _localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:
+    """Absolute references to this hub become relative, so that they are known for what they are: who a record is about
+    decides who may see it."""
+    prefix = f"{base_url}/"
+    _shorten(resource, prefix)
+    return resource
+
+
+def _shorten(node: Any, prefix: str) -> None:
+    if isinstance(node, dict):
+        reference = node.get("reference")
+        if isinstance(reference, str) and reference.startswith(prefix):
+            node["reference"] = reference.removeprefix(prefix)
+        for child in node.values():
+            if isinstance(child, dict | list):
+                _shorten(child, prefix)
+    else:
+        for child in node:
+            if isinstance(child, dict | list):
+                _shorten(child, prefix)
+
+
+def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:
+    entries = batch.get("entry")
+    if not isinstance(entries, list):
+        return batch
+    framed = [
+        {key: value for key, value in entry.items() if key != "resource"} if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
+    return {**batch, "entry": framed}
+
+
+@asynccontextmanager
+async def _kept_if_refused(call: Call) -> AsyncIterator[None]:
+    """What a device sends and the hub refuses is kept with the reason: nothing that a device says is lost."""
+    try:
+        yield
+    except Refusal as refusal:
+        if call.actor.kind == "device":
+            async with call.runtime.database.transaction() as tx:
+                await intake.file_refusals(tx, [(call.actor, call.raw, refusal)])
+        raise
+
+
+def _no_parameters(call: Call) -> None:
+    if call.query:
+        names = ", ".join(sorted({name[:64] for name, _ in call.query}))
+        conditional = "conditional update and delete are not supported; " if call.request.method != "GET" else ""
+        raise refuse(400, "not-supported", f"{conditional}this address takes no parameters, it was given {names}")

@@ -261,7 +261,11 @@ async def verify(
     sealed_until = last.tx_until if last else 0
     unsealed = await _one(pg, "SELECT count(*) FROM audit WHERE tx >= %s::text::xid8", (sealed_until,))
 
+    restored = last is not None and await _one(pg, _HORIZON) < last.tx_until
+
     def result(broken_block: int | None = None, why: str | None = None) -> Verification:
+        if why and restored:
+            why += "; or the data was restored into another PostgreSQL, whose transaction counter is lower"
         return Verification(blocks, done, unsealed, last.head if last else None, broken_block, why)
 
     expected_block, expected_digest = _parse_head(expect_head) if expect_head else (None, None)

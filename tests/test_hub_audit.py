@@ -199,6 +199,7 @@ class TestSealing:
         await write(trail, looked())
         with pytest.raises(audit.ClockWentBack):
             await seal(trail)
+        assert "restored into another PostgreSQL" in str((await verify(trail)).why)
 
 
 class TestTampering:

@@ -118,6 +118,14 @@ async def tx(database: Database) -> AsyncIterator[Tx]:
         pass
 
 
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder on disk for an embedded PostgreSQL of the test's own. Not below `tmp_path`, which every run of pytest
+    makes private again, so that PostgreSQL's user loses its way to its files."""
+    with tempfile.TemporaryDirectory(prefix="carehub-data-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real input (Synthea bundles, HL7 examples, device exports)."""

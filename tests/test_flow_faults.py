@@ -69,10 +69,10 @@ class Hub:
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+async def hub(data_dir: Path) -> AsyncIterator[Hub]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        made = Hub(tmp_path / "data", probe.getsockname()[1])
+        made = Hub(data_dir, probe.getsockname()[1])
     with embedded.start(made.data_dir) as server:
         migrations.upgrade(server.url)
         database = Database(server.url)

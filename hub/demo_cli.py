@@ -154,7 +154,8 @@ def _tell(event: "Event", status: int) -> None:
 def _summarise(tally: "Tally") -> None:
     half, most = (f"{tally.percentile(share) * 1000:.0f} ms" for share in (0.5, 0.99))
     console.print(
-        f"{tally.sent:,} readings sent, {tally.accepted:,} accepted, {tally.resent:,} sent again; "
+        f"{tally.sent:,} readings sent, {tally.accepted:,} accepted, {tally.resent:,} times sent again, "
+        f"{tally.unanswered:,} without an answer; "
         f"half answered within {half}, 99 % within {most}",
         highlight=False,
     )

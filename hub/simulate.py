@@ -5,6 +5,7 @@ is sent; a reading that got no answer is sent again as it was, which the service
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ KEYS_LAST = timedelta(days=7)
 
 # Patience with a service that is down or busy: a device keeps its readings and tries again.
 LONGEST_WAIT = 15.0
+# Seconds that answers are waited for after the time is over.
+LAST_ANSWERS = 10.0
 CONNECTIONS = 32
 
 TROUBLES: tuple[Trouble, ...] = ("hypoxia", "infection", "fluid", "hypo")
@@ -100,6 +103,11 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
+
+    @property
+    def unanswered(self) -> int:
+        """Readings that no answer had come to when the simulation ended."""
+        return self.sent - self.statuses.total()
 
     @property
     def accepted(self) -> int:
@@ -228,8 +236,9 @@ async def run(
     *speed* is how many minutes of the plan pass in one; *rate*, when given, how many readings are sent a second
     instead. *told* hears of each answer. A refusal is counted with its reason and not sent again.
     """
-    begun = monotonic()
     free = asyncio.Semaphore(CONNECTIONS)
+    under_way: set[asyncio.Task[None]] = set()
+    failed: list[BaseException] = []
 
     async def post(event: Event) -> None:
         try:
@@ -239,24 +248,33 @@ async def run(
         finally:
             free.release()
 
-    async with asyncio.TaskGroup() as group:
-        async for event in _paced(plan, begun, speed, rate, duration):
-            await free.acquire()
-            group.create_task(post(event))
+    def ended(task: asyncio.Task[None]) -> None:
+        under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failed.append(error)
+
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                async for event in _paced(plan, speed, rate):
+                    await free.acquire()
+                    task = asyncio.create_task(post(event))
+                    under_way.add(task)
+                    task.add_done_callback(ended)
+        if under_way:
+            await asyncio.wait(under_way, timeout=None if duration is None else LAST_ANSWERS)
+    finally:
+        for task in under_way:
+            task.cancel()
+    if failed:
+        raise failed[0]
 
 
-async def _paced(
-    plan: Iterator[tuple[float, Event]], begun: float, speed: float, rate: float | None, duration: float | None
-) -> AsyncIterator[Event]:
+async def _paced(plan: Iterator[tuple[float, Event]], speed: float, rate: float | None) -> AsyncIterator[Event]:
+    begun = monotonic()
     for number, (minutes, event) in enumerate(plan):
-        due = number / rate if rate else minutes * 60 / speed
-        if duration is not None and due > duration:
-            rest = begun + duration - monotonic()
-            await asyncio.sleep(max(0.0, rest))
-            return
-        await asyncio.sleep(max(0.0, begun + due - monotonic()))
-        if duration is not None and monotonic() - begun > duration:
-            return
+        due = begun + (number / rate if rate else minutes * 60 / speed)
+        await asyncio.sleep(max(0.0, due - monotonic()))
         yield event
 
 

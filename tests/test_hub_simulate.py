@@ -143,6 +143,14 @@ class TestRun:
         assert (tally.sent, tally.resent, tally.accepted) == (1, 2, 1)
         assert len(set(bodies)) == 1
 
+    async def test_what_was_never_answered_is_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(simulate, "LAST_ANSWERS", 0.1)
+        tally = Tally()
+        async with service(lambda request: httpx.Response(500)) as client:
+            plan = ((0.0, event) for event in simulate.day(kits(20), 1))
+            await simulate.run(client, plan, tally, rate=1000, duration=0.3)
+        assert tally.unanswered == tally.sent == simulate.CONNECTIONS
+
     async def test_a_refusal_is_told_with_its_reason_and_not_repeated(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
             return httpx.Response(422, json={"issue": [{"code": "value", "diagnostics": "no such unit"}]})

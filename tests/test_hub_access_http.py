@@ -429,6 +429,14 @@ class TestPages:
             assert answer.status_code == 403
             assert "set-cookie" not in answer.headers
 
+    async def test_the_cookie_is_for_https_only_where_a_proxy_speaks_https(self, url: str) -> None:
+        app = create_app(Settings(database_url=url, pool_size=2, base_url="https://hub.test"))
+        async with app.router.lifespan_context(app), Hub(app, {}).client() as client:
+            form = {"username": "clinician", "password": PASSWORD}
+            answer = await client.post("/sign-in", data=form, headers={"origin": "https://hub.test"})
+            assert answer.status_code == 303
+            assert "secure" in answer.headers["set-cookie"].lower()
+
     async def test_a_planted_session_cookie_is_replaced_at_sign_in(self, hub: Hub) -> None:
         async with hub.client() as client:
             client.cookies.set("carehub_session", "planted", domain="hub.test")

@@ -1,11 +1,9 @@
 """Signing in and out, and the way to one's first page."""
 
-from urllib.parse import urlsplit
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from fhir.outcome import Refusal, refuse
+from fhir.outcome import Refusal
 from hub import accounts
 from hub.identity import SESSION_COOKIE
 from hub.pages.door import Form, form, local, runtime, signed_in, visitor
@@ -30,10 +28,7 @@ async def ask(request: Request) -> Response:
 
 @router.post("/sign-in")
 async def sign_in(request: Request) -> Response:
-    # There is no session yet whose mark the form could carry; a foreign page is told by its origin.
-    origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise refuse(403, "forbidden", "This form was sent from another site, so nobody was signed in.")
+    # There is no session yet whose mark the form could carry: `hub.security` refuses what another site sends.
     sent = Form(await request.form())
     username, back = sent.text("username", 200), local(sent.text("back", 2000), "")
     password = (await request.form()).get("password")
@@ -52,7 +47,7 @@ async def sign_in(request: Request) -> Response:
             raise
         return _page(request, back, username, refusal.issues[0].diagnostics, 401)
     response = RedirectResponse(back or frame(signed.actor).home, 303)
-    response.set_cookie(**accounts.cookie(signed.secret, settings.session_hours, secure=request.url.scheme == "https"))
+    response.set_cookie(**accounts.cookie(signed.secret, settings.session_hours, secure=_secure(request)))
     return response
 
 
@@ -64,6 +59,11 @@ async def sign_out(request: Request) -> Response:
     response = RedirectResponse("/sign-in?said=signed-out", 303)
     response.delete_cookie(SESSION_COOKIE, path="/")
     return response
+
+
+def _secure(request: Request) -> bool:
+    """Whether browsers reach the hub over https, which a proxy may end before us."""
+    return (runtime(request).settings.base_url or str(request.url)).startswith("https:")
 
 
 def _page(request: Request, back: str, username: str = "", error: str | None = None, status: int = 200) -> Response:

@@ -352,9 +352,7 @@ class TestMetadata:
         for type_ in ("Patient", "Observation", "CarePlan", "Binary"):
             for param in resources[type_]["searchParam"]:
                 value = {"date": "2020", "reference": "Patient/x", "number": "1", "quantity": "1"}
-                asked = await rest.system(
-                    "GET", f"/{type_}?{param['name']}={value.get(param['type'], 'x')}&_count=1"
-                )
+                asked = await rest.system("GET", f"/{type_}?{param['name']}={value.get(param['type'], 'x')}&_count=1")
                 assert asked.status_code == 200, (type_, param, asked.text)
 
     async def test_pretty(self, rest: Rest) -> None:

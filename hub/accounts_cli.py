@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(user, name="user")
     app.add_typer(device, name="device")
     app.command()(token)
+    app.command("access")(who_sees)
 
 
 @user.command("add")
@@ -33,9 +34,7 @@ def add_user(
     name: Annotated[str, typer.Option(help="Full name, as colleagues and patients see it.")],
     reference: Annotated[
         str | None,
-        typer.Option(
-            help="Who they are: Practitioner/x, Patient/x or RelatedPerson/x. Staff need none."
-        ),
+        typer.Option(help="Who they are: Practitioner/x, Patient/x or RelatedPerson/x. Staff need none."),
     ] = None,
     organisation: Annotated[
         list[str] | None,
@@ -113,6 +112,22 @@ def token(
 
     valid_for = timedelta(days=days) if days else None
     typer.echo(_in_transaction(lambda database, tx: accounts.issue_token(tx, username, label, valid_for)))
+
+
+def who_sees(patient: Annotated[str, typer.Argument(help="Id of the person.")]) -> None:
+    """Say who may see a person now, and why: the resource that says so, and until when."""
+    from hub import access, audit
+    from hub.identity import OPERATOR
+
+    async def work(database: "Database", tx: "Tx") -> list[access.Relationship]:
+        await _must_exist(tx, f"Patient/{patient}")
+        await audit.record(tx.pg, [audit.entry(OPERATOR, "read", "Patient", patient, patient, detail={"of": "access"})])
+        return await access.explain(tx.pg, patient)
+
+    table = Table("who", "why", "because of", "until")
+    for one in _in_transaction(work):
+        table.add_row(one.subject, one.basis, one.source, one.until.isoformat() if one.until else "")
+    _print(table)
 
 
 @device.command("add")

@@ -12,7 +12,7 @@ from fhir import store
 from fhir.outcome import Refusal
 from fhir.store import Change
 from hub import accounts
-from hub.access import writable_patients
+from hub.access import Grant, project_access, writable_patients
 from hub.db import Database
 from hub.identity import authenticate
 
@@ -138,6 +138,17 @@ async def test_a_device_for_an_unknown_person_is_not_made(installation: Database
     assert done.returncode == 1
     assert "There is no Patient/nobody" in done.stderr
     assert done.stdout == ""
+
+
+async def test_who_may_see_a_person_is_told_with_the_reason(installation: Database) -> None:
+    async with installation.transaction() as tx:
+        await project_access(tx.pg, {"CareTeam/t1": [Grant("Practitioner/cai", "p1", "team")]})
+    done = carehub(installation, "access", "p1")
+    assert done.returncode == 0, done.stderr
+    assert ["Practitioner/cai", "team", "CareTeam/t1"] in [
+        line.replace("│", " ").split() for line in done.stdout.splitlines()
+    ]
+    assert carehub(installation, "access", "nobody").returncode == 1
 
 
 async def test_roles_are_listed_without_those_of_the_hub_itself(installation: Database) -> None:

@@ -74,6 +74,7 @@ SIGN_INS = (
     SignIn("carer", "carer", "RelatedPerson/carer-000001", None, None, "a relative's plan"),
     SignIn("governance", "information-governance", f"Practitioner/{_OFFICE}-governance-01", _OFFICE, None, "audit"),
     SignIn("operations", "operations", f"Practitioner/{_OFFICE}-operations-01", _OFFICE, None, "devices, health"),
+    SignIn("admin", "administrator", f"Practitioner/{_OFFICE}-administrator-01", _OFFICE, None, "everything"),
 )
 
 
@@ -167,7 +168,7 @@ class Demonstration:
                     hashed,
                 )
                 for one in SIGN_INS
-                if one.username not in there
+                if one.username not in there and one.reference in names
             ]
             if new:
                 await accounts.create_accounts(tx, new, demonstration=True)

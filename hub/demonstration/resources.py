@@ -83,6 +83,7 @@ def resources(person: Person, staff: Staff, as_of: datetime, rng: Random) -> Ite
     yield from orders(person, today, rng)
     yield from devices(person)
     yield from encounters(person, as_of)
+    yield from referrals(person, staff, today)
     yield from tasks(person, staff, as_of, rng)
 
 
@@ -319,6 +320,27 @@ def orders(person: Person, today: date, rng: Random) -> Iterator[JSON]:
             if kind == "spo2":
                 resource["extension"].append(extension("spo2-scale", valueInteger=2))
         yield resource
+
+
+def referrals(person: Person, staff: Staff, today: date) -> Iterator[JSON]:
+    """To the village agent, for people who live alone: all that a voluntary worker sees of them."""
+    if not (person.tier == "complex" and person.lives_alone):
+        return
+    agent = staff.at(person.practice.hub.id, VILLAGE_AGENT)[0]
+    asker = person.coordinator or person.gp
+    yield {
+        "resourceType": "ServiceRequest",
+        "id": f"referral-{person.number:06d}",
+        "meta": SYNTHETIC,
+        "status": "active",
+        "intent": "order",
+        "code": concept(SNOMED, "871731000000106", "Social prescribing referral"),
+        "subject": reference(person.reference, person.name),
+        "authoredOn": _days(today, 3 + person.number % 20),
+        "requester": reference(asker.reference, asker.title),
+        "performer": [reference(agent.reference, agent.title)],
+        "reasonCode": [{"text": "Lives alone and would like company. Please ring before you visit."}],
+    }
 
 
 def _own_limits(person: Person, kind: Kind, rng: Random) -> dict[str, float]:

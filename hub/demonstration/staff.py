@@ -37,6 +37,7 @@ VILLAGE_AGENT = Role("village-agent", LOCAL + "staff-role", "social-prescribing-
 PRACTICE_MANAGER = Role("practice-manager", LOCAL + "staff-role", "practice-manager", "Practice manager")
 GOVERNANCE = Role("governance", LOCAL + "staff-role", "information-governance", "Information governance lead")
 OPERATIONS = Role("operations", LOCAL + "staff-role", "operations", "Operations manager")
+ADMINISTRATOR = Role("administrator", LOCAL + "staff-role", "administrator", "Administrator")
 
 _HUB_ROLES = (NURSE, GERIATRICIAN, PHARMACIST, OCCUPATIONAL_THERAPIST, PHYSIOTHERAPIST, MENTAL_HEALTH_NURSE)
 _WOMEN_IN_TEN = 7
@@ -84,8 +85,8 @@ class Staff:
             self._employ(GP, practice.id, practice.id, 2)
             self._employ(NURSE, practice.id, practice.id)
             self._employ(PRACTICE_MANAGER, practice.id, practice.id)
-        self._employ(GOVERNANCE, office, office)
-        self._employ(OPERATIONS, office, office)
+        for role in (GOVERNANCE, OPERATIONS, ADMINISTRATOR):
+            self._employ(role, office, office)
 
     def _employ(self, role: Role, organisation: str, serves: str, many: int = 1) -> None:
         for number in range(1, many + 1):

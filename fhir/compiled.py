@@ -39,7 +39,7 @@ def fits(resource: dict[str, Any]) -> bool:
 def prepare(*type_names: str) -> None:
     """Compile these types now (some 0.3 s for the first), so that the first request need not wait for it."""
     for type_name in type_names:
-        msgspec.convert({}, dict[str, _resource(type_name)], dec_hook=_nested)  # type: ignore[misc]
+        _resource(type_name)
 
 
 def _convert(resource: dict[str, Any]) -> None:
@@ -61,12 +61,16 @@ _compiling = Lock()
 def _resource(type_name: str) -> type[msgspec.Struct]:
     """The struct of a type; structs of the elements below come with it, each once.
 
-    Compiled by one thread at a time: half of a struct would accept anything, and msgspec would remember it so.
+    Compiled by one thread at a time: half of a struct would accept anything, and msgspec crashes when two threads
+    work the same types out.
     """
     struct = _resources.get(type_name)
     if struct is None:
         with _compiling:
-            struct = _resources[type_name] = _struct(model_of(type_name))
+            struct = _struct(model_of(type_name))
+            # Makes msgspec work the types out now.
+            msgspec.convert({}, dict[str, struct], dec_hook=_nested)  # type: ignore[valid-type]
+            _resources[type_name] = struct
     return struct
 
 

@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -341,3 +343,29 @@ def timed(raw: bytes, times: int = 500) -> float:
     for _ in range(times):
         parse(raw)
     return (time.perf_counter() - begin) / times
+
+
+THREADS = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from fhir.outcome import Refusal
+from fhir.validation import parse
+types = ["Observation", "Patient", "CarePlan", "Encounter", "Claim", "Task", "Bundle", "Questionnaire"]
+refused = []
+def run():
+    for name in types:
+        try:
+            parse(b'{"resourceType":"%s","nothing":[1]}' % name.encode())
+        except Refusal:
+            refused.append(name)
+threads = [threading.Thread(target=run) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(refused) == 64, len(refused)
+"""
+
+
+def test_threads_that_compile_the_same_types_at_once() -> None:
+    """msgspec crashes the process when two threads work out one struct."""
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

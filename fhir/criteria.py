@@ -13,7 +13,21 @@ from datetime import UTC, datetime
 from itertools import count
 
 from fhir import quantities
-from fhir.index import Range, instants, key, lexeme, normalised
+from fhir.conditions import (
+    ALWAYS,
+    NEVER,
+    all_of,
+    any_of,
+    any_start,
+    contains,
+    dated,
+    has_key,
+    has_key_from,
+    none_of,
+    term,
+    updated,
+)
+from fhir.index import instants, key, lexeme, normalised
 from fhir.outcome import Refusal, refuse
 from fhir.registry import ONLY_PATIENT, SPECS, ResourceSpec, SearchParam
 from fhir.store import ID, Sql, Visible
@@ -36,8 +50,6 @@ MOST_VALUES = 2_000
 # Where HL7 keeps the systems of elements of type `code`: `status=http://hl7.org/fhir/observation-status|final`.
 _HL7 = "http://hl7.org/fhir/"
 
-NEVER = Sql("FALSE")
-ALWAYS = Sql("TRUE")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -111,7 +123,7 @@ class Criteria:
         if param.type == "string":
             return self._string(alias, param, asked.modifier, values)
         if param.type == "uri":
-            return _keys(alias, [key(name, unescaped(one)) for one in values for name in param.stored])
+            return has_key(alias, [key(name, unescaped(one)) for one in values for name in param.stored])
         return self._token(alias, param, asked, values)
 
     def _id(self, spec: ResourceSpec, alias: str, asked: Asked, values: Sequence[str]) -> Sql:
@@ -136,23 +148,23 @@ class Criteria:
                     exact.append(key(name, f"{system}|"))
                 else:
                     scanned.append(key(name, f"{system}|"))
-        parts = [_keys(alias, exact)] if exact else []
-        parts += [_starts(alias, [prefix]) for prefix in scanned]
+        parts = [has_key(alias, exact)] if exact else []
+        parts += [has_key_from(alias, [prefix]) for prefix in scanned]
         if ".exists() and " in param.expression and "false" in values:
-            parts.append(none_of(_keys(alias, [key(param.code, "true")])))
+            parts.append(none_of(has_key(alias, [key(param.code, "true")])))
         found = any_of(parts)
         return none_of(found) if asked.modifier == "not" else found
 
     def _string(self, alias: str, param: SearchParam, modifier: str | None, values: Sequence[str]) -> Sql:
         if modifier == "contains":
-            return any_of([_contains(alias, name, unescaped(value)) for value in values for name in param.stored])
+            return any_of([contains(alias, name, unescaped(value)) for value in values for name in param.stored])
         terms = []
         for value in map(unescaped, values):
             for name in param.stored:
                 if modifier == "exact":
-                    terms.append(_term(lexeme(f"{name}:exact", value)))
+                    terms.append(term(lexeme(f"{name}:exact", value)))
                 else:
-                    terms.append(_term(lexeme(name, normalised(value))) + ":*")
+                    terms.append(term(lexeme(name, normalised(value))) + ":*")
         return Sql(f"{alias}.strings @@ %s::tsquery", (" | ".join(terms),))
 
     def _reference(
@@ -160,7 +172,7 @@ class Criteria:
     ) -> Sql:
         modifier = asked.modifier
         if modifier == "identifier":
-            return _keys(alias, [key(f"{n}:identifier", _token_text(v)) for v in values for n in param.stored])
+            return has_key(alias, [key(f"{n}:identifier", _token_text(v)) for v in values for n in param.stored])
         targets = self._targets(spec, param, asked) if modifier else sorted(param.targets) or sorted(SPECS)
         wanted: list[str] = []
         for value in map(unescaped, values):
@@ -172,7 +184,7 @@ class Criteria:
                 self.one_person |= alias == "r"
                 return Sql(f"{alias}.patient_id = %s", (patients[0],))
             return Sql(f"{alias}.patient_id = ANY(%s::text[])", (patients,)) if patients else NEVER
-        return _keys(alias, [key(name, reference) for reference in wanted for name in param.stored])
+        return has_key(alias, [key(name, reference) for reference in wanted for name in param.stored])
 
     def _references(
         self, spec: ResourceSpec, param: SearchParam, asked: Asked, value: str, targets: Sequence[str]
@@ -219,8 +231,8 @@ class Criteria:
                 f" after one of {_listed(PREFIXES)} or nothing",
             ) from None
         if param.code == "_lastUpdated":
-            return _updated(alias, prefix, low, high)
-        return _dated(f"{alias}.{date_column(param.code)}", prefix, low, high)
+            return updated(alias, prefix, low, high)
+        return dated(f"{alias}.{date_column(param.code)}", prefix, low, high)
 
     def _missing(self, spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked) -> Sql:
         if asked.value not in ("true", "false"):
@@ -232,7 +244,7 @@ class Criteria:
         elif param.type == "date":
             present = Sql(f"{alias}.{date_column(param.code)} IS NOT NULL")
         elif param.type == "string":
-            terms = " | ".join(_term(f"{name}=") + ":*" for name in param.stored)
+            terms = " | ".join(term(f"{name}=") + ":*" for name in param.stored)
             present = Sql(f"coalesce({alias}.strings @@ %s::tsquery, FALSE)", (terms,))
         else:
             kept = [f"{name}=" for name in param.stored]
@@ -240,7 +252,7 @@ class Criteria:
                 kept = [f"{name}Patient/" for name in kept]
             elif param.type == "reference":
                 kept += [f"{name}:identifier=" for name in param.stored]
-            present = _starts(alias, kept)
+            present = has_key_from(alias, kept)
         return none_of(present) if asked.value == "true" else present
 
     def _chain(self, spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, depth: int) -> Sql:
@@ -301,7 +313,7 @@ class Criteria:
         key_ = f"key{next(self._numbers)}"
         ids = (
             f"SELECT DISTINCT split_part({key_}, '/', 2) FROM r_{type_.lower()} {name}, unnest({name}.keys) AS {key_}"
-            f" WHERE {_any_start(key_, prefixes)} AND {where.text}"
+            f" WHERE {any_start(key_, prefixes)} AND {where.text}"
         )
         return Sql(f"{alias}.id = ANY(ARRAY({ids}))", (*prefixes, *where.params))
 
@@ -375,56 +387,6 @@ def _token_text(value: str) -> str:
     return f"{system}|{code}" if bar else system
 
 
-def all_of(parts: Sequence[Sql]) -> Sql:
-    if not parts:
-        return ALWAYS
-    return Sql(" AND ".join(part.text for part in parts), tuple(value for part in parts for value in part.params))
-
-
-def any_of(parts: Sequence[Sql]) -> Sql:
-    if not parts:
-        return NEVER
-    if len(parts) == 1:
-        return parts[0]
-    text = "(" + " OR ".join(f"({part.text})" for part in parts) + ")"
-    return Sql(text, tuple(value for part in parts for value in part.params))
-
-
-def none_of(part: Sql) -> Sql:
-    return Sql(f"NOT ({part.text})", part.params)
-
-
-def _keys(alias: str, keys: Sequence[str]) -> Sql:
-    if not keys:
-        return NEVER
-    operator = "@>" if len(keys) == 1 else "&&"
-    return Sql(f"{alias}.keys {operator} %s::text[]", (list(keys),))
-
-
-def _any_start(name: str, prefixes: Sequence[str]) -> str:
-    return "(" + " OR ".join(f"starts_with({name}, %s)" for _ in prefixes) + ")"
-
-
-def _starts(alias: str, prefixes: Sequence[str]) -> Sql:
-    """Whether some key starts so. No index: for what is asked rarely, or beside another condition."""
-    test = _any_start("k", prefixes)
-    return Sql(f"EXISTS (SELECT 1 FROM unnest({alias}.keys) AS k WHERE {test})", tuple(prefixes))
-
-
-def _contains(alias: str, name: str, value: str) -> Sql:
-    start = f"{name}="
-    return Sql(
-        f"EXISTS (SELECT 1 FROM unnest(tsvector_to_array({alias}.strings)) AS w"
-        " WHERE starts_with(w, %s) AND strpos(substr(w, %s), %s) > 0)",
-        (start, len(start) + 1, normalised(value)),
-    )
-
-
-def _term(text: str) -> str:
-    quoted = text.replace("\\", "\\\\").replace("'", "''")
-    return f"'{quoted}'"
-
-
 def _quantity(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, values: Sequence[str]) -> Sql:
     """`5.4`, `gt5.4|http://unitsofmeasure.org|mmol/L`, `5.4||mmol/L`; a number has no unit."""
     parts = []
@@ -443,60 +405,6 @@ def _quantity(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, 
         return quantities.compared(spec, alias, param, parts)
     except ValueError as error:
         raise _bad(spec, asked.written, str(error)) from None
-
-
-def _dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql:
-    """FHIR's comparison of ranges: eq contains, gt/lt overlap what lies beyond, sa/eb lie beyond altogether.
-
-    Beside the test stands the bound that it implies on where the range begins. Ranges are ordered by that, so an index
-    in the order of dates can start and stop there; `[x,x]` comes before every range that begins at x.
-    """
-    inside: Range = (low, high)
-    tests: dict[str, tuple[str, Range, str]] = {
-        "eq": ("<@", inside, "within"),
-        "ne": ("<@", inside, ""),
-        "ap": ("&&", inside, ""),
-        "gt": ("&&", (high, None), ""),
-        "ge": ("&&", (low, None), ""),
-        "lt": ("&&", (None, low), "before low"),
-        "le": ("&&", (None, high), "before high"),
-        "sa": (">>", inside, "after high"),
-        "eb": ("<<", inside, "before low"),
-    }
-    operator, (start, end), bound = tests[prefix]
-    if high is None and prefix in ("gt", "sa"):
-        return NEVER
-    found = Sql(f"{column} {operator} tstzrange(%s, %s)", (start, end))
-    if prefix == "ne":
-        return none_of(found)
-    point = "tstzrange(%s, %s, '[]')"
-    parts = [found]
-    if bound in ("within", "after high"):
-        edge = low if bound == "within" else high
-        parts.append(Sql(f"{column} > {point}", (edge, edge)))
-    if bound in ("within", "before high", "before low"):
-        edge = low if bound == "before low" else high
-        if edge is not None:
-            parts.append(Sql(f"{column} < {point}", (edge, edge)))
-    return all_of(parts)
-
-
-def _updated(alias: str, prefix: str, low: datetime, high: datetime | None) -> Sql:
-    column = f"{alias}.updated"
-    end = high or datetime.max.replace(tzinfo=UTC)
-    if prefix in ("eq", "ap"):
-        return Sql(f"{column} >= %s AND {column} < %s", (low, end))
-    if prefix == "ne":
-        return Sql(f"NOT ({column} >= %s AND {column} < %s)", (low, end))
-    operator, value = {
-        "gt": (">=", end),
-        "sa": (">=", end),
-        "ge": (">=", low),
-        "lt": ("<", low),
-        "eb": ("<", low),
-        "le": ("<", end),
-    }[prefix]
-    return Sql(f"{column} {operator} %s", (value,))
 
 
 def _modifier(spec: ResourceSpec, param: SearchParam, asked: Asked) -> Refusal:

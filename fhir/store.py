@@ -198,7 +198,9 @@ async def history(
         shown = _visible_types(visible)
         if not shown:
             return []
-        conditions.append("(" + " OR ".join(f"(v.type = ANY(%s) AND {condition.text})" for condition, _ in shown) + ")")
+        conditions.append(
+            "(" + " OR ".join(f"(v.type = ANY(%s) AND ({condition.text}))" for condition, _ in shown) + ")"
+        )
         for condition, types in shown:
             params += [types, *condition.params]
     for clause, value in (("v.id = %s", id_), ("v.updated >= %s", since), ("v.seq < %s", before)):
@@ -218,7 +220,7 @@ def permitted(type_: str, alias: str, visible: Visible) -> Sql:
     condition = visible(_served(type_), alias)
     if condition is None:
         raise refuse(403, "forbidden", f"you may not see any {type_}")
-    return condition
+    return Sql(f"({condition[0]})", condition[1])
 
 
 def _visible_types(visible: Visible) -> list[tuple[Sql, list[str]]]:

@@ -29,7 +29,8 @@ def only(patient: str, *invisible: str) -> store.Visible:
     def visible(type_: str, alias: str) -> Sql | None:
         if type_ in invisible:
             return None
-        return Sql(f"({alias}.patient_id IS NULL OR {alias}.patient_id = %s)", (patient,))
+        # Without brackets: whoever uses a condition must keep its OR inside.
+        return Sql(f"{alias}.patient_id IS NULL OR {alias}.patient_id = %s", (patient,))
 
     return visible
 

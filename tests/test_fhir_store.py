@@ -25,7 +25,8 @@ def nothing(type_: str, alias: str) -> Sql | None:
 
 
 def only_patient(patient_id: str) -> store.Visible:
-    return lambda type_, alias: Sql(f"{alias}.patient_id = %s", (patient_id,))
+    # Without brackets: whoever uses a condition must keep its OR inside.
+    return lambda type_, alias: Sql(f"FALSE OR {alias}.patient_id = %s", (patient_id,))
 
 
 def observation(patient: str = "p1", value: str = "71", **more: Any) -> dict[str, Any]:

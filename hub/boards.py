@@ -18,6 +18,9 @@ from hub.identity import Actor
 
 PAGE = 50
 OPEN = "state IN ('open', 'acknowledged')"
+# A rule that could not be worked out leaves somebody unwatched, so a person must look. A doubtful reading (operational,
+# information) waits on the person's own page.
+WAITING = "(f.kind <> 'operational' OR f.severity > 1)"
 
 # A reading counts as missed when half an interval more than agreed has passed (monitoring rules, engine step 7).
 GRACE = 1.5
@@ -95,7 +98,8 @@ class Mdt:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """One measure of one person: instants in seconds since 1970, oldest first, with the person's own limits."""
+    """One measure of one person: instants in seconds since 1970, oldest first, with the person's own limits and
+    SpO2 scale."""
 
     at: list[float]
     value: list[float]
@@ -103,6 +107,7 @@ class Trend:
     low_amber: float | None
     high_amber: float | None
     high_red: float | None
+    scale: int | None = None
 
 
 # -- Today -------------------------------------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ _TASK_OPEN = "t.status IN ('requested', 'received', 'accepted', 'ready', 'in-pro
 _ITEMS_MINE = f"""
     WITH {_MINE}, item AS MATERIALIZED (
         SELECT {_FLAG_COLUMNS} FROM flag f JOIN mine ON mine.patient_id = f.patient_id
-        WHERE f.{OPEN} AND f.kind <> 'operational'
+        WHERE f.{OPEN} AND {WAITING}
       UNION ALL
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE t.owner = ANY(%(subjects)s) AND {_TASK_OPEN} AND t.due <= %(today_ends)s
@@ -152,7 +157,7 @@ _ITEMS_MINE = f"""
 _ITEMS_HUB = f"""
     WITH item AS MATERIALIZED (
         SELECT {_FLAG_COLUMNS} FROM flag f
-        WHERE f.{OPEN} AND f.kind <> 'operational' AND {{hub_flags}} AND {{flag_people}}
+        WHERE f.{OPEN} AND {WAITING} AND {{hub_flags}} AND {{flag_people}}
       UNION ALL
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE {_TASK_OPEN} AND t.due <= %(today_ends)s AND t.patient_id IS NOT NULL
@@ -338,7 +343,7 @@ async def trends(
         return {}
     rows = await pg.execute(
         """SELECT w.patient_id, w.measure, series.at, series.value,
-                  l.low_red, l.low_amber, l.high_amber, l.high_red
+                  l.low_red, l.low_amber, l.high_amber, l.high_red, l.scale
            FROM unnest(%s::text[], %s::text[]) AS w (patient_id, measure)
            CROSS JOIN LATERAL (
                SELECT array_agg(extract(epoch FROM recent.at)::float8 ORDER BY recent.at) AS at,

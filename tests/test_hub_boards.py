@@ -123,11 +123,17 @@ class TestToday:
         ]  # fmt: skip
         assert board.counts == {"red": 2, "amber": 1, "task": 2, "missed": 1, "seen": 1, "information": 1}
 
-    async def test_resolved_and_operational_flags_are_gone(self, tx: Tx) -> None:
+    async def test_resolved_flags_and_doubtful_readings_are_not_here(self, tx: Tx) -> None:
         await person(tx, "p1")
         await flag(tx, "f1", "p1", state="resolved")
-        await flag(tx, "f2", "p1", kind="operational")
+        await flag(tx, "check-reading", "p1", kind="operational", severity=1)
         assert (await today(tx)).rows == []
+
+    @pytest.mark.parametrize("scope", ["mine", "hub"])
+    async def test_hazard_alert_not_seen_a_rule_that_failed_asks_for_a_person(self, tx: Tx, scope: str) -> None:
+        await person(tx, "p1")
+        await flag(tx, "failed-news2", "p1", kind="operational", severity=2)
+        assert [row.id for row in (await today(tx, scope=scope)).rows] == ["failed-news2"]
 
     async def test_a_filter_keeps_the_counts_of_all(self, tx: Tx) -> None:
         await person(tx, "p1")

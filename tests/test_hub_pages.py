@@ -1,5 +1,6 @@
 """The pure parts of the pages: words, what the search box understands, trends as SVG, safe addresses, forms by hand."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -115,6 +116,8 @@ class TestSparkline:
         bare = Trend([1], [93], None, None, None, None)
         drawn = with_limits(bare, "spo2")
         assert drawn is not None and (drawn.low_red, drawn.low_amber) == (92, 94)
+        scale_2 = with_limits(replace(bare, scale=2), "spo2")
+        assert scale_2 is not None and (scale_2.low_red, scale_2.low_amber) == (83, 87)
         own = Trend([1], [93], 86, None, None, None)
         assert with_limits(own, "spo2") is own and with_limits(bare, "weight") is bare
 
@@ -186,15 +189,16 @@ class TestFrame:
 def latest(**given: object) -> Latest:
     base: dict[str, object] = {
         "measure": "spo2", "name": "Oxygen saturation", "plain": "oxygen level", "shown": "96 %", "at": WINTER,
-        "level": "none", "stale": False, "limits": Limits(low_red=92), "quality": "ok",
+        "level": "none", "stale": False, "limits": Limits(low_red=92), "quality": "ok", "personal": True,
     }  # fmt: skip
     return Latest(**(base | given))  # type: ignore[arg-type]
 
 
 class TestHazardFalseReassurance:
-    def test_within_limits_is_said_only_of_a_fresh_reading_with_limits(self) -> None:
+    def test_within_limits_is_said_only_of_a_fresh_reading_with_limits_of_ones_own(self) -> None:
         assert me.how(latest(), WINTER)["word"] == "Within your limits."
-        assert me.how(latest(limits=None), WINTER)["word"] == ""
+        assert me.how(latest(limits=None, personal=False), WINTER)["word"] == ""
+        assert me.how(latest(personal=False), WINTER)["word"] == ""
         assert me.how(latest(stale=True), WINTER)["word"] == "This is some time ago."
         assert "measure again" in me.how(latest(quality="check"), WINTER)["word"]
         assert "Outside" in me.how(latest(level="red"), WINTER)["word"]

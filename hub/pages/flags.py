@@ -16,7 +16,7 @@ from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, wi
 from hub.pages.records import FlagRow
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
-from monitoring.rules import RULES
+from monitoring.rules import RULES, name_of
 
 router = APIRouter(route_class=PageRoute)
 
@@ -62,6 +62,12 @@ async def flag(request: Request, flag_id: str) -> Response:
 
 def rule_words(rule_id: str) -> dict[str, str]:
     rule = _RULES.get(rule_id)
+    if rule is None and rule_id.startswith("failed-"):
+        return {
+            "name": name_of(rule_id),
+            "sentence": "The newest readings could not be evaluated here: look at them yourself.",
+            "source": "",
+        }
     if rule is None:
         return {"name": rule_id, "sentence": "This rule is no longer in use here.", "source": ""}
     return {"name": rule.name, "sentence": rule.sentence, "source": rule.source}

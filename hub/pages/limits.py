@@ -15,7 +15,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.person import limit_words
 from hub.pages.rendering import page
 from monitoring import series
-from monitoring.limits import DEFAULTS, Limits, Order
+from monitoring.limits import Limits, Order, in_force
 from monitoring.measures import MEASURES, Measure
 from monitoring.state import load_orders
 
@@ -60,10 +60,11 @@ async def _page(
         since = now - timedelta(days=DAYS)
         points = await series.series(tx.pg, patient_id, measure.key, since, now, points=10_000)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "limits", "ServiceRequest"))
-    in_force = order.limits if order else Limits()
+    own = order.limits if order else Limits()
     good = [measure.round(point.value) for point in points if point.quality == "ok" and point.value is not None]
-    default = DEFAULTS.get(measure.key)
-    shown = order.limits if order and order.personal else default
+    scale = order.scale if order else None
+    default = in_force(measure.key, None, scale)
+    shown = in_force(measure.key, own, scale)
     return page(
         request,
         "limits.html",
@@ -78,7 +79,7 @@ async def _page(
             {
                 "name": name,
                 "label": label,
-                "value": sent.text(name) if sent else _text(getattr(in_force, name)),
+                "value": sent.text(name) if sent else _text(getattr(own, name)),
                 "default": _text(getattr(default, name)) if default else "",
             }
             for name, label in BOUNDS

@@ -15,7 +15,7 @@ from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
-from monitoring.limits import DEFAULTS
+from monitoring.limits import Limits, in_force
 from monitoring.measures import MEASURES
 
 router = APIRouter(route_class=PageRoute)
@@ -160,10 +160,11 @@ def shown(
 
 def with_limits(trend: Trend | None, measure_key: str | None) -> Trend | None:
     """The trend with the limits in force: the person's own, else the defaults."""
-    default = DEFAULTS.get(measure_key or "")
-    if trend is None or default is None:
+    if trend is None or measure_key is None:
         return trend
-    if any(bound is not None for bound in (trend.low_red, trend.low_amber, trend.high_amber, trend.high_red)):
+    own = Limits(trend.low_red, trend.low_amber, trend.high_amber, trend.high_red)
+    default = in_force(measure_key, own, trend.scale)
+    if own.given or default is None:
         return trend
     return replace(
         trend,

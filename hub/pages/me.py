@@ -123,7 +123,8 @@ async def me(request: Request) -> Response:
 
 
 def how(one: Latest, now: datetime) -> dict[str, Any]:
-    """A reading with a plain word. Within limits is said only where there are limits, and never of an old reading."""
+    """A reading with a plain word. Within limits is said only of a fresh reading, and of limits that a clinician set
+    for this person: the defaults are alarms, and a value short of an alarm may still be a bad one."""
     word = ""
     look = "none"
     if one.quality == "check":
@@ -132,7 +133,7 @@ def how(one: Latest, now: datetime) -> dict[str, Any]:
         look, word = "missed", "This is some time ago."
     elif one.level != "none":
         look, word = one.level, "Outside your limits. See “If I feel worse” below."
-    elif one.limits is not None:
+    elif one.personal:
         look, word = "good", "Within your limits."
     return {
         "name": words.sentence(one.plain),

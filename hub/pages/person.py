@@ -15,7 +15,7 @@ from hub import audit
 from hub.access import people
 from hub.identity import Actor
 from hub.pages import words
-from monitoring.limits import DEFAULTS, Limits
+from monitoring.limits import Limits, in_force
 from monitoring.measures import MEASURES
 
 TIERS = {"complex": "Complex: hub", "enhanced-primary-care": "Enhanced primary care"}
@@ -146,6 +146,7 @@ class Latest:
     stale: bool
     limits: Limits | None
     quality: str
+    personal: bool = False
 
     def when(self, now: datetime) -> str:
         return f"{words.when(self.at, now)}, {words.ago(self.at, now)}"
@@ -159,7 +160,7 @@ async def latest(
     *together*: the two numbers of a blood pressure as one.
     """
     rows = await pg.execute(
-        """SELECT m.measure, r.at, r.value, r.word, r.quality, l.low_red, l.low_amber, l.high_amber, l.high_red
+        """SELECT m.measure, r.at, r.value, r.word, r.quality, l.scale, l.low_red, l.low_amber, l.high_amber, l.high_red
            FROM unnest(%s::text[]) WITH ORDINALITY AS m (measure, place)
            CROSS JOIN LATERAL (
                SELECT at, value, word, quality FROM reading
@@ -171,9 +172,10 @@ async def latest(
         (list(MEASURES), patient_id, patient_id),
     )
     found = []
-    for key, at, value, word, quality, *bounds in await rows.fetchall():
+    for key, at, value, word, quality, scale, *bounds in await rows.fetchall():
         measure = MEASURES[key]
-        limits = Limits(*bounds) if any(bound is not None for bound in bounds) else DEFAULTS.get(key)
+        own = Limits(*bounds)
+        limits = in_force(key, own, scale)
         severity = limits.level(measure.round(value))[0] if limits and value is not None and quality == "ok" else 0
         found.append(
             Latest(
@@ -186,6 +188,7 @@ async def latest(
                 stale=(now - at).total_seconds() > STALE_HOURS * 3600,
                 limits=limits,
                 quality=quality,
+                personal=own.given,
             )
         )
     return _with_blood_pressure(found) if together else found
@@ -209,6 +212,7 @@ def _with_blood_pressure(found: list[Latest]) -> list[Latest]:
         upper.stale,
         upper.limits,
         upper.quality if upper.quality != "ok" else lower.quality,
+        upper.personal and lower.personal,
     )
     return [both if one is upper else one for one in found if one is not lower]
 

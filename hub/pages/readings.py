@@ -16,7 +16,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.person import Latest, limit_words
 from hub.pages.rendering import page
 from monitoring import series
-from monitoring.limits import DEFAULTS, Limits, Order
+from monitoring.limits import Limits, Order, in_force
 from monitoring.measures import MEASURES
 from monitoring.series import Point
 from monitoring.state import load_orders
@@ -102,7 +102,9 @@ def _chart(
 ) -> dict[str, Any]:
     measure = MEASURES[key]
     personal = order is not None and order.personal
-    limits = order.limits if order is not None and personal else DEFAULTS.get(key)
+    scale = order.scale if order is not None else None
+    limits = in_force(key, order.limits if order is not None else None, scale)
+    default = in_force(key, None, scale)
     good = [point for point in points if point.quality == "ok" and point.value is not None]
     doubtful = [point for point in points if point.quality != "ok" and point.value is not None]
     return {
@@ -113,7 +115,7 @@ def _chart(
         "count": sum(point.count for point in points),
         "limits": limit_words(limits, measure.shown) if limits else None,
         "personal": personal,
-        "default": limit_words(DEFAULTS[key], measure.shown) if personal and key in DEFAULTS else None,
+        "default": limit_words(default, measure.shown) if personal and default else None,
         "reason": order.reason if order else None,
         "set_by": names.get(order.set_by or "") if order else None,
         "review": words.long_date(order.review_on) if order and order.review_on else None,

@@ -48,11 +48,12 @@ _FLAG = (
 
 
 async def open_flags(pg: psycopg.AsyncConnection[Any], patient_id: str) -> list[FlagRow]:
-    """Those that wait, most severe first. The caller has made sure that the actor may see the person."""
+    """Those that wait, most severe first, doubtful readings and rules that failed among them. The caller has made sure
+    that the actor may see the person."""
     cursor = pg.cursor(row_factory=class_row(FlagRow))
     await cursor.execute(
         f"SELECT {_FLAG} FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')"
-        " AND kind <> 'operational' ORDER BY severity DESC, opened, id",
+        " ORDER BY severity DESC, opened, id",
         (patient_id,),
     )
     return await cursor.fetchall()

@@ -1,0 +1,81 @@
+"""Hazards of the log that no other test names: each tried on the code that is to hold it."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from fhir.store import Change, new_id
+from hub import flows
+from hub.db import Tx
+from hub.identity import IMPORTER, Actor
+from hub.pages import flags, me, person, records
+from monitoring.limits import Limits, Order, to_service_request
+from tests.test_flow_readings import person as person_with_device
+from tests.test_flow_readings import rows, send, spo2
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+CLINICIAN = Actor("user", "a", "Dr Ola", "clinician", "Practitioner/ola", ("Practitioner/ola", "Organization/yeovil"))
+
+
+async def order(tx: Tx, patient_id: str, **given: Any) -> None:
+    """A clinician's order for SpO2, put where the pages and rules read it."""
+    made = Order("", patient_id, "spo2", set_by="Practitioner/ola", reason="COPD", review_on=date(2027, 3, 1), **given)
+    resource = to_service_request(made, "Dr Ola")
+    await flows.write(tx, IMPORTER, [Change("create", "ServiceRequest", resource["id"] or new_id(), resource)])
+
+
+class TestScale2Misuse:
+    async def test_pages_show_the_scale_that_the_rules_use(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        await order(tx, patient_id, scale=2)
+        await send(tx, device, spo2(patient_id, "90"))
+        assert await rows(tx, "SELECT 1 FROM flag WHERE patient_id = %s", patient_id) == []
+        (shown,) = await person.latest(tx.pg, patient_id, NOW)
+        assert shown.limits is not None and shown.limits.bounds == (83, 87, None, None)
+        assert shown.level == "none"
+
+    async def test_nobody_on_scale_2_is_told_that_a_high_value_is_within_limits(self, tx: Tx) -> None:
+        # On oxygen 97 % is too much for them; the limits alone cannot say so.
+        patient_id, device = await person_with_device(tx)
+        await order(tx, patient_id, scale=2)
+        await send(tx, device, spo2(patient_id, "97"))
+        (shown,) = await person.latest(tx.pg, patient_id, NOW)
+        assert me.how(shown, NOW)["word"] == ""
+
+
+class TestFalseReassurance:
+    async def test_short_of_an_alarm_is_not_called_within_ones_limits(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        await send(tx, device, spo2(patient_id, "95"))
+        (shown,) = await person.latest(tx.pg, patient_id, NOW)
+        assert shown.limits is not None and not shown.personal
+        assert me.how(shown, NOW)["word"] == ""
+
+    async def test_limits_of_ones_own_are_called_so(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        await order(tx, patient_id, limits=Limits(low_red=86, low_amber=88))
+        await send(tx, device, spo2(patient_id, "95"))
+        (shown,) = await person.latest(tx.pg, patient_id, NOW)
+        assert me.how(shown, NOW)["word"] == "Within your limits."
+
+
+class TestAlertNotSeen:
+    async def test_a_doubtful_reading_waits_on_the_persons_page(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        await send(tx, device, spo2(patient_id, "20"))
+        (waiting,) = await records.open_flags(tx.pg, patient_id)
+        assert (waiting.rule, waiting.kind, waiting.severity) == ("check-reading", "operational", 1)
+
+    def test_a_rule_that_failed_is_not_called_out_of_use(self) -> None:
+        said = flags.rule_words("failed-news2")
+        assert said["name"] == "NEWS2 (could not be worked out)"
+        assert "look at them yourself" in said["sentence"]
+
+    async def test_an_acknowledged_flag_that_gets_worse_is_open_again(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        await send(tx, device, spo2(patient_id, "94", NOW - timedelta(hours=2)), now=NOW - timedelta(hours=2))
+        await send(tx, device, spo2(patient_id, "94", NOW - timedelta(hours=1)), now=NOW - timedelta(hours=1))
+        ((flag_id, severity),) = await rows(tx, "SELECT id, severity FROM flag WHERE patient_id = %s", patient_id)
+        assert severity == 2
+        await flows.acknowledge_flag(tx, IMPORTER, flag_id, "Rang, will measure again")
+        await send(tx, device, spo2(patient_id, "90"))
+        assert await rows(tx, "SELECT severity, state FROM flag WHERE id = %s", flag_id) == [(3, "open")]

@@ -155,6 +155,19 @@ async def held(service: Service, number: int) -> str:
     return str(found[number % len(found)])
 
 
+async def low_oxygen(service: Service, number: int, percent: float) -> str:
+    """A red flag, just raised by a device, for one of the coordinator's people whose older flags are all closed."""
+    person = await held(service, number)
+    async with service.database.transaction() as tx:
+        rows = await tx.pg.execute(
+            "SELECT id FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')", (person,)
+        )
+        for (flag_id,) in await rows.fetchall():
+            await flows.resolve_flag(tx, IMPORTER, flag_id, "cleared for a test")
+    await service.post(person, "59408-5", percent, "%")
+    return person
+
+
 async def person_without_plan(service: Service) -> str:
     """A person of the hub who is registered and has a team, and nothing more."""
     patient_id, now = new_id(), datetime.now(UTC)

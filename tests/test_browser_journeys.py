@@ -2,7 +2,7 @@
 
 import re
 
-from browsing import PHONE, Service, held, person_without_plan
+from browsing import PHONE, Service, held, low_oxygen, person_without_plan
 from playwright.async_api import Page, expect
 
 from hub import demo
@@ -48,8 +48,7 @@ class TestSignIn:
 
 class TestCoordinator:
     async def test_acknowledges_a_flag_from_today(self, service: Service) -> None:
-        person = await held(service, 0)
-        await service.post(person, "59408-5", 88, "%")
+        person = await low_oxygen(service, 0, 88)
         async with service.signed_in("coordinator") as page:
             await page.goto("/today?show=red")
             row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']")).first
@@ -173,8 +172,7 @@ class TestHazardLostUpdate:
 
 class TestClinician:
     async def test_resolves_a_flag_on_the_mdt_board(self, service: Service) -> None:
-        person = await held(service, 3)
-        await service.post(person, "59408-5", 86, "%")
+        person = await low_oxygen(service, 3, 86)
         async with service.signed_in("clinician") as page:
             await page.goto("/mdt")
             row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']")).first
@@ -262,14 +260,13 @@ class TestPatient:
         async with service.signed_in("patient", PHONE) as page:
             await page.goto("/me")
             await page.click("text=Add a reading")
-            await page.fill("#reading-pressure", "128")
-            await page.fill("#reading-diastolic", "76")
+            await page.fill("#reading-peak-flow", "410")
             await page.click("text=Save reading")
             await expect(page.locator("h1")).to_have_text("Saved. Thank you.")
-            await expect(page.locator("main")).to_contain_text("128 mmHg")
+            await expect(page.locator("main")).to_contain_text("410 L/min")
             await expect(page.locator("main")).to_contain_text("Nothing here asks you to do something now")
             await page.click("text=Back to my page")
-            await expect(page.locator("main")).to_contain_text("128/76 mmHg")
+            await expect(page.locator("main")).to_contain_text("410 L/min")
 
     async def test_hazard_false_reassurance_out_of_hours(self, service: Service) -> None:
         """A red reading says what to do now, by itself, and every page says when readings are looked at."""
@@ -378,8 +375,7 @@ class TestErrors:
 
 class TestWithoutScript:
     async def test_the_work_can_be_done(self, service: Service) -> None:
-        person = await held(service, 4)
-        await service.post(person, "59408-5", 87, "%")
+        person = await low_oxygen(service, 2, 87)
         async with service.signed_in("coordinator", java_script_enabled=False) as page:
             await page.goto("/today?show=red")
             row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']")).first

@@ -2,7 +2,7 @@
 
 import re
 
-from browsing import Service, held
+from browsing import Service, held, low_oxygen
 from playwright.async_api import expect
 
 
@@ -21,8 +21,8 @@ class TestLiveBoard:
             assert await page.evaluate("window.stayed") is True
 
     async def test_hazard_wrong_patient_nothing_moves_under_the_pointer(self, service: Service) -> None:
-        first, second = await held(service, 1), await held(service, 2)
-        await service.post(first, "59408-5", 90, "%")
+        await low_oxygen(service, 1, 90)
+        second = await held(service, 2)
         async with service.signed_in("coordinator") as page:
             await page.goto("/today")
             await expect(page.locator("#live-state")).to_have_text("Live")
@@ -36,8 +36,8 @@ class TestLiveBoard:
             await expect(page.locator(".hub-row--new", has_text="82 %").first).to_be_visible()
 
     async def test_nothing_moves_under_the_focus_until_the_reader_asks(self, service: Service) -> None:
-        first, second = await held(service, 1), await held(service, 3)
-        await service.post(first, "59408-5", 90, "%")
+        await low_oxygen(service, 1, 90)
+        second = await held(service, 3)
         async with service.signed_in("coordinator") as page:
             await page.goto("/today")
             await expect(page.locator("#live-state")).to_have_text("Live")
@@ -52,8 +52,8 @@ class TestLiveBoard:
             await expect(page.locator("#show-arrived")).to_be_hidden()
 
     async def test_a_reason_half_written_is_kept(self, service: Service) -> None:
-        first, second = await held(service, 0), await held(service, 3)
-        await service.post(first, "59408-5", 89, "%")
+        await low_oxygen(service, 0, 89)
+        second = await held(service, 3)
         async with service.signed_in("coordinator") as page:
             await page.goto("/today")
             await expect(page.locator("#live-state")).to_have_text("Live")

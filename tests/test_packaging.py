@@ -3,6 +3,7 @@
 Runs on a checkout, and again on the wheel alone (`.ci/run`): there CAREHUB_CHECKOUT says where the checkout is.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -62,6 +63,24 @@ class TestInterpreter:
         result = subprocess.run([sys.executable, "-c", program], cwd="/", capture_output=True, text=True, check=True)
         home = Path(sys.prefix) if ON_WHEEL else ROOT
         assert Path(result.stdout.strip()).is_relative_to(home)
+
+
+class TestInstalled:
+    def test_it_migrates_makes_the_application_and_finds_itself_fit(self, data_dir: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CAREHUB_")}
+        environment["CAREHUB_DATA_DIR"] = str(data_dir)
+
+        def run(*command: str) -> str:
+            program = Path(sys.executable).parent / command[0]
+            result = subprocess.run(
+                [program, *command[1:]], cwd="/", env=environment, capture_output=True, text=True, check=False
+            )
+            assert result.returncode == 0, result.stdout + result.stderr
+            return result.stdout
+
+        assert "migrated from empty" in run("carehub", "migrate")
+        run("python", "-c", "from hub.app import create_app; create_app()")
+        assert {finding["level"] for finding in json.loads(run("carehub", "doctor", "--json"))} <= {"OK", "WARN"}
 
 
 class TestSource:

@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from psycopg.errors import UniqueViolation
 
 from fhir.outcome import Refusal, refuse
 from hub import audit
@@ -116,30 +115,32 @@ class NewAccount:
 async def create_accounts(
     tx: Tx, new: Sequence[NewAccount], *, demonstration: bool = False, by: Actor = OPERATOR
 ) -> list[str]:
-    """Make many accounts with one statement (demonstration people share a hash, so that making them takes no time)."""
+    """Make many accounts at once (demonstration people share a hash, so that making them takes no time).
+
+    Raises Refusal 409 when a username is taken; the caller's transaction must then not be committed.
+    """
     ids = [secrets.token_hex(8) for _ in new]
-    try:
-        async with tx.pg.transaction():
-            await tx.pg.cursor().executemany(
-                "INSERT INTO account (id, username, password_hash, name, role, reference, organisations, hub_id,"
-                " demonstration) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [
-                    (
-                        account_id,
-                        normalised(one.username),
-                        one.password_hash,
-                        one.name,
-                        one.role,
-                        one.reference,
-                        list(one.organisations),
-                        one.hub_id,
-                        demonstration,
-                    )
-                    for account_id, one in zip(ids, new, strict=True)
-                ],
+    cursor = tx.pg.cursor()
+    await cursor.executemany(
+        "INSERT INTO account (id, username, password_hash, name, role, reference, organisations, hub_id, demonstration)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (username) DO NOTHING",
+        [
+            (
+                account_id,
+                normalised(one.username),
+                one.password_hash,
+                one.name,
+                one.role,
+                one.reference,
+                list(one.organisations),
+                one.hub_id,
+                demonstration,
             )
-    except UniqueViolation as error:
-        raise refuse(409, "duplicate", "This username is taken.") from error
+            for account_id, one in zip(ids, new, strict=True)
+        ],
+    )
+    if cursor.rowcount != len(new):
+        raise refuse(409, "duplicate", "This username is taken.")
     detail = [{"account": account_id, "role": one.role} for account_id, one in zip(ids, new, strict=True)]
     await audit.record(tx.pg, [audit.entry(by, "account-made", detail=one) for one in detail])
     return ids

@@ -3,14 +3,15 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from test_flow_readings import person as person_with_device
+from test_flow_readings import rows, send, spo2
+
 from fhir.store import Change, new_id
 from hub import flows
 from hub.db import Tx
 from hub.identity import IMPORTER, Actor
 from hub.pages import flags, me, person, records
 from monitoring.limits import Limits, Order, to_service_request
-from tests.test_flow_readings import person as person_with_device
-from tests.test_flow_readings import rows, send, spo2
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLINICIAN = Actor("user", "a", "Dr Ola", "clinician", "Practitioner/ola", ("Practitioner/ola", "Organization/yeovil"))

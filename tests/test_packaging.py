@@ -122,7 +122,7 @@ class TestSource:
 
     def test_every_dependency_that_is_declared_has_a_version_written_down(self) -> None:
         declared = re.findall(
-            r'^    "([\w.-]+)(?:\[[\w,]+\])?[><=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+            r'^(?:    |node = \[)"([\w.-]+)(?:\[[\w,]+\])?[><=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
         )
         written = {_normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
         assert [name for name in declared if _normal(name) not in written] == []

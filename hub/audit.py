@@ -19,12 +19,12 @@ from typing import Any
 import msgspec
 import psycopg
 import structlog
+from psycopg import sql
 from psycopg.rows import TupleRow
-from sqlalchemy.exc import SQLAlchemyError
 
 from hub.db import Database
 from hub.gathering import Gathering
-from hub.identity import Actor
+from hub.identity import ENGINE, Actor
 
 # Set by hub.security for each request; ties together what one request did.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -132,15 +132,13 @@ class Seal:
         return f"{self.block}:{self.digest.hex()}"
 
 
-class ClockWentBack(Exception):
-    """The transaction counter stands below the last seal: the data was restored into another PostgreSQL cluster."""
-
-
 _LAST_SEAL = """
 SELECT block, tx_from::text::bigint, tx_until::text::bigint, rows, sealed, digest FROM audit_seal
 ORDER BY block DESC LIMIT 1
 """
-_HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_HORIZON = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + coalesce((SELECT max(shift) FROM audit_clock), 0)
+"""
 _ROWS = """
 SELECT tx::text::bigint, seq, (extract(epoch FROM at) * 1000000)::bigint, actor, role, action, type, resource_id,
        patient_id, outcome, detail::text, request_id
@@ -160,8 +158,9 @@ async def seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
     last = await last_seal(pg)
     tx_from, previous = (last.tx_until, last.digest) if last else (0, GENESIS)
     horizon = await _one(pg, _HORIZON)
-    if horizon < tx_from:
-        raise ClockWentBack(f"transaction counter {horizon} is below the last seal's {tx_from}")
+    if last is not None and horizon < tx_from:
+        await _go_on_after_restore(pg, last)
+        return None
     if not await _one(pg, _ANY_ROW, (tx_from, horizon)):
         return None
     block, now = (last.block + 1 if last else 1), datetime.now(UTC)
@@ -178,6 +177,33 @@ async def seal(pg: psycopg.AsyncConnection[Any]) -> Seal | None:
     return Seal(block, tx_from, horizon, rows, now, digest)
 
 
+async def _go_on_after_restore(pg: psycopg.AsyncConnection[Any], last: Seal) -> None:
+    """Lift the clock of the trail above the last seal.
+
+    A dump that is restored into another PostgreSQL meets a lower transaction counter: new rows would land in ranges
+    that are sealed. From now on the counter is shifted, and what was written since the restore, which tells itself by
+    being younger than the last seal, moves up with it. Sealed rows stay as they are.
+    """
+    await pg.execute("SET LOCAL lock_timeout = '5s'")
+    await pg.execute("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE")
+    highest = await _one(pg, "SELECT tx::text::bigint FROM audit ORDER BY tx DESC LIMIT 1")
+    late = "FROM audit WHERE tx < %s::text::xid8 AND at > %s"
+    lowest = await _one(pg, f"SELECT min(tx::text::bigint) {late}", (last.tx_until, last.sealed))
+    horizon = await _one(pg, _HORIZON)
+    lift = max(last.tx_until, highest + 1) - min(horizon, lowest if lowest is not None else horizon)
+    await pg.execute(
+        "UPDATE audit SET tx = (tx::text::bigint + %s)::text::xid8 WHERE tx < %s::text::xid8 AND at > %s",
+        (lift, last.tx_until, last.sealed),
+    )
+    shift = lift + await _one(pg, "SELECT coalesce(max(shift), 0) FROM audit_clock")
+    await pg.execute("DELETE FROM audit_clock")
+    await pg.execute("INSERT INTO audit_clock VALUES (%s)", (shift,))
+    default = "ALTER TABLE audit ALTER COLUMN tx SET DEFAULT (pg_current_xact_id()::text::bigint + {})::text::xid8"
+    await pg.execute(sql.SQL(default).format(sql.Literal(shift)))
+    await record(pg, [entry(ENGINE, "audit-restored", detail={"shift": shift})])
+    log.warning("audit-clock-shifted", shift=shift)
+
+
 async def keep_sealing(database: Database, interval: float = 1.0) -> None:
     """Seal every *interval* seconds until cancelled. Every process runs this; the lock lets one of them do the work.
 
@@ -188,7 +214,7 @@ async def keep_sealing(database: Database, interval: float = 1.0) -> None:
             async with database.transaction() as tx:
                 await tx.pg.execute("SET LOCAL statement_timeout = '10min'")
                 await seal(tx.pg)
-        except (psycopg.Error, SQLAlchemyError, ClockWentBack) as error:
+        except psycopg.Error as error:
             log.error("audit-not-sealed", error=type(error).__name__, reason=str(error))
         await asyncio.sleep(interval)
 
@@ -265,7 +291,7 @@ async def verify(
 
     def result(broken_block: int | None = None, why: str | None = None) -> Verification:
         if why and restored:
-            why += "; or the data was restored into another PostgreSQL, whose transaction counter is lower"
+            why += "; or this data was just restored into another PostgreSQL: verify again once the service has run"
         return Verification(blocks, done, unsealed, last.head if last else None, broken_block, why)
 
     expected_block, expected_digest = _parse_head(expect_head) if expect_head else (None, None)

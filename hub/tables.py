@@ -1,12 +1,25 @@
 """Tables of the running service: people, access, identity, audit. Importing this module fills the MetaData."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Identity, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import UserDefinedType
 
 import care_plans.tables
 import fhir.registry
-import monitoring.tables  # noqa: F401
+import monitoring.tables
 from fhir.tables import Name, metadata
 
 
@@ -92,7 +105,9 @@ account = Table(
     Column("name", Text, nullable=False),
     Column("role", Name, nullable=False),
     Column("reference", Name, nullable=False, comment="Practitioner/x, Patient/x, RelatedPerson/x"),
-    Column("organisations", ARRAY(Name), nullable=False, comment="references Organization/x that this account works for"),
+    Column(
+        "organisations", ARRAY(Name), nullable=False, comment="references Organization/x that this account works for"
+    ),
     Column("hub_id", Name),
     Column("demonstration", Boolean, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("true")),
@@ -135,7 +150,9 @@ audit = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("actor", Name, nullable=False),
     Column("role", Name, nullable=False),
-    Column("action", Name, nullable=False, comment="read | search | history | create | update | delete | sign-in | ..."),
+    Column(
+        "action", Name, nullable=False, comment="read | search | history | create | update | delete | sign-in | ..."
+    ),
     Column("type", Name),
     Column("resource_id", Name),
     Column("patient_id", Name),
@@ -155,6 +172,15 @@ audit_seal = Table(
     Column("rows", Integer, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("sealed", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+# Set when the data was restored into a PostgreSQL whose transaction counter is lower (see hub.audit).
+audit_clock = Table(
+    "audit_clock",
+    metadata,
+    Column(
+        "shift", BigInteger, primary_key=True, autoincrement=False, comment="added to the transaction id in `audit.tx`"
+    ),
 )
 
 # Who must hear of what: written with the change, delivered after it.

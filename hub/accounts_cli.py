@@ -243,7 +243,6 @@ async def _must_exist(tx: "Tx", *references: str) -> None:
 def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Result:
     """Carry out *work* in one transaction on the database; a refusal ends the command with its reason."""
     import psycopg
-    from sqlalchemy.exc import SQLAlchemyError
 
     from fhir.outcome import Refusal
     from hub import embedded
@@ -264,7 +263,7 @@ def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Resu
             return asyncio.run(run(url))
     except Refusal as refusal:
         raise stop("; ".join(issue.diagnostics for issue in refusal.issues)) from refusal
-    except (psycopg.Error, SQLAlchemyError, embedded.EmbeddedError) as error:
+    except (psycopg.Error, embedded.EmbeddedError) as error:
         raise stop(f"{error}; `carehub doctor` says more") from error
 
 

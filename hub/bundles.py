@@ -94,7 +94,7 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
         return {}
     whole = Plan("batch", tuple(step for plan in plans for step in plan.steps))
     try:
-        async with tx.sql.begin_nested():
+        async with tx.pg.transaction():  # a savepoint
             return await carry_out(tx, actor, whole, service)
     except Refusal as refusal:
         if len(plans) == 1:

@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import sqlalchemy.exc
 from fastapi import FastAPI
-from psycopg import errors
+from psycopg import OperationalError, errors
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -50,7 +49,9 @@ class Fhir:
             response = refused(refusal)
         except (errors.DeadlockDetected, errors.SerializationFailure):
             response = refused(refuse(409, "conflict", "another request wrote the same records at the same moment"))
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError):
+        except errors.QueryCanceled:
+            raise  # too costly, which the application says
+        except OperationalError:
             busy = refuse(503, "transient", "the database does not answer just now; nothing was saved, try again")
             response = refused(Refusal(503, busy.issues, {"Retry-After": "2"}))
         except ClientDisconnect:

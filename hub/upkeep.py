@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime
 
 import psycopg
-import sqlalchemy.exc
 import structlog
 
 from care_plans import queries
@@ -35,6 +34,6 @@ async def keep(database: Database, interval: float = INTERVAL) -> None:
                     plans = await suspend_unapproved(tx, datetime.now(UTC))
                     if plans:
                         log.info("plans put on hold: their approval ran out", plans=len(plans))
-        except (psycopg.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError) as error:
+        except psycopg.OperationalError as error:
             log.warning("upkeep waits for the database", kind=type(error).__name__)
         await asyncio.sleep(interval)

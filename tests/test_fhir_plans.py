@@ -71,12 +71,8 @@ class Explaining:
 async def filled(database: Database) -> AsyncIterator[Database]:
     async with database.transaction() as tx:
         await tx.pg.execute(FILL)
-    async with database.engine.connect() as connection:
-        raw = await connection.get_raw_connection()
-        assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
-        await raw.driver_connection.set_autocommit(True)
-        await raw.driver_connection.execute("VACUUM ANALYZE r_patient, r_observation, resource_version, access")
-        await raw.driver_connection.set_autocommit(False)
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+        await connection.execute("VACUUM ANALYZE r_patient, r_observation, resource_version, access")
     yield database
 
 

@@ -12,7 +12,7 @@ from fhir.store import Change, new_id
 from hub import flows, intake
 from hub.db import Database, Tx
 from hub.identity import IMPORTER, Actor
-from monitoring import evaluation
+from monitoring import evaluation, state
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HTEST = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
@@ -250,3 +250,19 @@ async def test_concurrent_readings_of_one_person_open_one_flag(database: Databas
     async with database.transaction() as tx:
         assert await rows(tx, "SELECT count(*) FROM flag WHERE patient_id = %s", patient_id) == [(1,)]
         assert await rows(tx, "SELECT count(*) FROM reading WHERE patient_id = %s", patient_id) == [(8,)]
+
+
+async def test_a_statement_that_fails_while_evaluating_never_loses_the_reading(
+    tx: Tx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient_id, device = await person(tx)
+
+    async def broken(pg: Any, *_: object, **__: object) -> dict[str, Any]:
+        await (await pg.execute("SELECT 1 / 0")).fetchall()
+        return {}
+
+    monkeypatch.setattr(state, "load_cases", broken)
+    (receipt,) = await send(tx, device, spo2(patient_id, "88"))
+    assert receipt.outcome == "accepted"
+    assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s", patient_id) == [(88.0,)]
+    assert await rows(tx, "SELECT kind FROM flag WHERE patient_id = %s", patient_id) == [("operational",)]

@@ -6,16 +6,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from conftest import Fresh
-from sqlalchemy import text
 
-from hub.db import Database, Tx
-
-
-async def test_both_faces_share_one_transaction(tx: Tx) -> None:
-    await tx.sql.execute(text("CREATE TEMPORARY TABLE seen (n integer) ON COMMIT DROP"))
-    await tx.sql.execute(text("INSERT INTO seen VALUES (7)"))
-    row = await (await tx.pg.execute("SELECT n FROM seen")).fetchone()
-    assert row == (7,)
+from hub.db import Database
 
 
 async def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
@@ -79,12 +71,8 @@ async def test_a_pool_without_a_free_connection_says_so_as_an_operational_error(
 async def test_a_statement_that_takes_too_long_is_cancelled(fresh_url: Callable[[], str]) -> None:
     database = Database(fresh_url(), statement_timeout_ms=100)
     try:
-        for face in ("pg", "sql"):
-            with pytest.raises(psycopg.errors.QueryCanceled):
-                async with database.transaction() as tx:
-                    if face == "pg":
-                        await tx.pg.execute("SELECT pg_sleep(10)")
-                    else:
-                        await tx.sql.execute(text("SELECT pg_sleep(10)"))
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            async with database.transaction() as tx:
+                await tx.pg.execute("SELECT pg_sleep(10)")
     finally:
         await database.close()

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from hub import audit as trail
 from hub import boards
 from hub.pages import person as persons
 from hub.pages import words
@@ -45,7 +46,7 @@ async def audit(request: Request) -> Response:
         seal = await (
             await tx.pg.execute("SELECT block, rows, sealed FROM audit_seal ORDER BY block DESC LIMIT 1")
         ).fetchone()
-    await runtime(request).reads.record(persons.audit.entry(actor, "search", "AuditEvent", detail={"page": "audit"}))
+    await runtime(request).reads.record(trail.entry(actor, "search", "AuditEvent", detail={"page": "audit"}))
     more = f"&patient={patient}" if patient else ""
     return page(
         request,

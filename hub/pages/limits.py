@@ -123,7 +123,7 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
                 service_request_id=new_id(),
                 patient_id=patient_id,
                 measure=measure.key,
-                limits=Limits(*(_number(sent, name, label) for name, label in BOUNDS)),
+                limits=Limits(**{name: _number(sent, name, label) for name, label in BOUNDS}),  # type: ignore[arg-type]
                 # SpO2 scale 2 is an order of its own and stays as it was.
                 scale=before.scale if before else None,
                 every_hours=float(sent.text("every")) if sent.text("every") in EVERY and sent.text("every") else None,

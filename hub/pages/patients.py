@@ -15,6 +15,8 @@ from hub.pages.search import MOST, Found, mine, search, wanted
 
 router = APIRouter(route_class=PageRoute)
 
+PAGE = 50
+
 
 @router.get("/patients")
 async def patients(request: Request) -> Response:
@@ -27,7 +29,7 @@ async def patients(request: Request) -> Response:
         if typed:
             found = await search(tx.pg, actor, asked) if asked else []
         else:
-            found = await mine(tx.pg, actor)
+            found = await mine(tx.pg, actor, request.query_params.get("after"), PAGE)
     await _kept(request, len(found))
     return page(
         request,
@@ -36,8 +38,9 @@ async def patients(request: Request) -> Response:
         here="/patients",
         typed=typed,
         understood=asked is not None,
-        rows=[shown(one, now) for one in (found[:MOST] if typed else found)],
+        rows=[shown(one, now) for one in found[: MOST if typed else PAGE]],
         more=bool(typed) and len(found) > MOST,
+        more_href=f"/patients?after={found[PAGE - 1].patient_id}" if not typed and len(found) > PAGE else None,
         emergency=actor.can("emergency.access"),
     )
 

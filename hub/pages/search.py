@@ -87,14 +87,16 @@ async def search(pg: psycopg.AsyncConnection[Any], actor: Actor, asked: Wanted, 
     allowed = people(actor)
     if allowed is None:
         return []
+    values: list[Any] = []
     if asked.born is not None:
-        condition, values = "person.birth_date = %s", [asked.born]
+        condition = "person.birth_date = %s"
+        values.append(asked.born)
     elif asked.number is not None:
-        condition, values = "person.nhs_number LIKE %s", [f"{asked.number}%"]
+        condition = "person.nhs_number LIKE %s"
+        values.append(f"{asked.number}%")
     else:
         # Beginnings of both words: the first finds the rows by index, the second is looked at in these only.
         choices = []
-        values = []
         for name in asked.names:
             first, _, rest = name.partition(" ")
             choices.append(
@@ -113,17 +115,20 @@ async def search(pg: psycopg.AsyncConnection[Any], actor: Actor, asked: Wanted, 
     return await cursor.fetchall()
 
 
-async def mine(pg: psycopg.AsyncConnection[Any], actor: Actor, after: str = "", limit: int = 50) -> list[Found]:
-    """The actor's own people in the order of their names, after the search name *after*."""
+async def mine(
+    pg: psycopg.AsyncConnection[Any], actor: Actor, after: str | None = None, limit: int = 50
+) -> list[Found]:
+    """The actor's own people in the order of their names, after the person *after*; one more tells of a next page."""
     cursor = pg.cursor(row_factory=class_row(Found))
     await cursor.execute(
         f"""SELECT {_FOUND} FROM person
             WHERE person.patient_id IN (
                 SELECT access.patient_id FROM access WHERE access.subject = %s AND access.basis = 'team'
                 AND (access.since IS NULL OR access.since <= now()) AND (access.until IS NULL OR access.until > now()))
-              AND (person.search_name, person.patient_id) > (%s, '')
+              AND (%s::text IS NULL OR (person.search_name, person.patient_id) >
+                   (SELECT last.search_name, last.patient_id FROM person last WHERE last.patient_id = %s))
             ORDER BY person.search_name, person.patient_id LIMIT %s""",
-        (actor.reference, after, limit),
+        (actor.reference, after, after, limit + 1),
     )
     return await cursor.fetchall()
 

@@ -1,0 +1,112 @@
+"""Live boards: told at once, only of their hub, still told after PostgreSQL was away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub import live
+from hub.db import Database
+from hub.live import EVENT, Live
+
+WAIT = 10.0
+
+
+@pytest.fixture
+async def listening(database: Database) -> AsyncIterator[Live]:
+    made = Live(database.url)
+    await made.start()
+    await asyncio.wait_for(made.listening.wait(), WAIT)
+    yield made
+    await made.stop()
+
+
+async def opened(made: Live, hub_id: str | None) -> AsyncIterator[bytes]:
+    """An open board that has had its greeting."""
+    stream = made.events(hub_id)
+    assert (await anext(stream)).startswith(b"retry")
+    return stream
+
+
+async def test_a_board_is_told_when_the_transaction_commits(database: Database, listening: Live) -> None:
+    board = await opened(listening, "hub-1")
+    told = asyncio.ensure_future(anext(board))
+    async with database.transaction() as tx:
+        await live.announce(tx.pg, ["hub-1"])
+        await asyncio.sleep(0.2)
+        assert not told.done()
+    assert await asyncio.wait_for(told, WAIT) == EVENT
+    await board.aclose()
+
+
+async def test_a_board_hears_of_its_own_hub_only(database: Database, listening: Live) -> None:
+    mine, every = await opened(listening, "hub-1"), await opened(listening, None)
+    quiet, told = asyncio.ensure_future(anext(mine)), asyncio.ensure_future(anext(every))
+    async with database.transaction() as tx:
+        await live.announce(tx.pg, ["hub-2"])
+    assert await asyncio.wait_for(told, WAIT) == EVENT
+    assert not quiet.done()
+    async with database.transaction() as tx:
+        await live.announce(tx.pg, [None])
+    assert await asyncio.wait_for(quiet, WAIT) == EVENT
+
+
+async def test_what_is_announced_names_no_person(database: Database, listening: Live) -> None:
+    assert b"patient" not in EVENT.lower()
+    payloads: list[str] = []
+    async with database.transaction() as tx:
+        original = tx.pg.execute
+
+        async def noted(query: str, params: tuple[str, ...]) -> object:
+            payloads.append(params[1])
+            return await original(query, params)
+
+        tx.pg.execute = noted  # type: ignore[method-assign,assignment]
+        try:
+            await live.announce(tx.pg, ["hub-1", "hub-1", None], "flag")
+        finally:
+            del tx.pg.execute
+    assert payloads == [" flag", "hub-1 flag"]
+
+
+async def test_many_changes_are_one_look(database: Database, listening: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PACE", 0.05)
+    board = await opened(listening, "hub-1")
+    told = asyncio.ensure_future(anext(board))
+    async with database.transaction() as tx:
+        for _ in range(50):
+            await live.announce(tx.pg, ["hub-1"])
+    assert await asyncio.wait_for(told, WAIT) == EVENT
+    again = asyncio.ensure_future(anext(board))
+    await asyncio.sleep(0.5)
+    assert not again.done()
+    again.cancel()
+
+
+async def test_a_silent_line_is_kept_open(listening: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT", 0.05)
+    board = await opened(listening, "hub-1")
+    assert (await asyncio.wait_for(anext(board), WAIT)).startswith(b":")
+    await board.aclose()
+    assert listening.boards == 0
+
+
+async def test_after_a_lost_connection_every_board_looks_again(database: Database, listening: Live) -> None:
+    board = await opened(listening, "hub-1")
+    told = asyncio.ensure_future(anext(board))
+    listening.listening.clear()
+    async with database.transaction() as tx:
+        await tx.pg.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+    assert await asyncio.wait_for(told, WAIT) == EVENT
+    assert listening.listening.is_set()
+
+
+async def test_stopping_ends_every_board(database: Database) -> None:
+    made = Live(database.url)
+    await made.start()
+    await asyncio.wait_for(made.listening.wait(), WAIT)
+    board = await opened(made, "hub-1")
+    rest = asyncio.ensure_future(anext(board, b"ended"))
+    await asyncio.sleep(0)
+    await made.stop()
+    assert await asyncio.wait_for(rest, WAIT) == b"ended"

@@ -70,8 +70,14 @@ async def world(rest: Rest) -> dict[str, str]:
         "valueQuantity": {"value": 80, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"},
     }
     task_id = new_id()
-    task = {"resourceType": "Task", "status": "requested", "intent": "order",
-            "for": {"reference": f"Patient/{patient}"}, "description": f"Ring {SECRET}", "owner": {"reference": "Practitioner/inside"}}  # fmt: skip
+    task = {
+        "resourceType": "Task",
+        "status": "requested",
+        "intent": "order",
+        "for": {"reference": f"Patient/{patient}"},
+        "description": f"Ring {SECRET}",
+        "owner": {"reference": "Practitioner/inside"},
+    }
     async with rest.database.transaction() as tx:
         await flows.write(tx, IMPORTER, [Change("create", "Task", task_id, task)])
         await flows.add_reading(tx, IMPORTER, {**low, "effectiveDateTime": (await _now(tx.pg))})

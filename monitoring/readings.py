@@ -132,9 +132,12 @@ def readings(
 
 
 def key(device_id: str, observation: JSON) -> bytes:
-    """16 bytes that are the same when *device_id* sends a measurement again: device, codes, instant, identifier."""
+    """16 bytes, the same when *device_id* sends a measurement again: device, person, codes, instant, identifier.
+
+    The person, so that a device that was handed on never corrects, nor repeats, a reading of its holder before.
+    """
     at, _ = _when(observation)
-    parts = [device_id, at.astimezone(UTC).isoformat() if at else ""]
+    parts = [device_id, _id(observation.get("subject"), "Patient/"), at.astimezone(UTC).isoformat() if at else ""]
     parts += [f"{coding.get('system')}|{coding.get('code')}" for coding in observation["code"].get("coding", ())]
     parts += [f"{one.get('system')}|{one.get('value')}" for one in observation.get("identifier", ())]
     return blake2b("\n".join(parts).encode(errors="surrogatepass"), digest_size=16).digest()

@@ -43,7 +43,7 @@ reading = Table(
 receipt = Table(
     "receipt",
     metadata,
-    Column("key", LargeBinary, primary_key=True, comment="blake2b-16 of device, code, instant and identifier"),
+    Column("key", LargeBinary, primary_key=True, comment="blake2b-16 of device, person, code, instant and identifier"),
     Column("observation_id", Name, nullable=False),
     Column("digest", LargeBinary, nullable=False, comment="blake2b-16 of the values: tells a resend from a correction"),
 )

@@ -80,3 +80,36 @@ class TestAlertNotSeen:
         await flows.acknowledge_flag(tx, IMPORTER, flag_id, "Rang, will measure again")
         await send(tx, device, spo2(patient_id, "90"))
         assert await rows(tx, "SELECT severity, state FROM flag WHERE id = %s", flag_id) == [(3, "open")]
+
+
+class TestDeviceHandedOn:
+    async def test_what_it_kept_of_the_holder_before_is_refused(self, tx: Tx) -> None:
+        before, device = await person_with_device(tx)
+        after, _ = await person_with_device(tx)
+        assert [one.outcome for one in await send(tx, device, spo2(before, "97"))] == ["accepted"]
+        handed_on = {"resourceType": "Device", "status": "active", "patient": {"reference": f"Patient/{after}"}}
+        await flows.write(tx, IMPORTER, [Change("update", "Device", device.id, handed_on)])
+        kept, new = await send(tx, device, spo2(before, "96", NOW - timedelta(minutes=5)), spo2(after, "95"))
+        assert (kept.outcome, getattr(kept.refusal, "reason", None)) == ("refused", "unknown-patient")
+        assert new.outcome == "accepted"
+        assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s", after) == [(95.0,)]
+
+    async def test_a_correction_never_moves_a_reading_to_the_new_holder(self, tx: Tx) -> None:
+        before, device = await person_with_device(tx)
+        after, _ = await person_with_device(tx)
+        await send(tx, device, spo2(before, "97"))
+        handed_on = {"resourceType": "Device", "status": "active", "patient": {"reference": f"Patient/{after}"}}
+        await flows.write(tx, IMPORTER, [Change("update", "Device", device.id, handed_on)])
+        (receipt,) = await send(tx, device, spo2(after, "90", status="corrected"))
+        assert receipt.outcome == "accepted"
+        assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s", before) == [(97.0,)]
+
+
+class TestWrongReading:
+    async def test_its_flag_waits_for_a_person_and_no_rule_sees_it_again(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        (receipt,) = await send(tx, device, spo2(patient_id, "80"))
+        assert receipt.observation_id is not None
+        await flows.mark_wrong(tx, IMPORTER, receipt.observation_id, "The probe was on the cat")
+        assert await rows(tx, "SELECT quality FROM reading WHERE patient_id = %s", patient_id) == [("wrong",)]
+        assert await rows(tx, "SELECT state, count FROM flag WHERE patient_id = %s", patient_id) == [("open", 1)]

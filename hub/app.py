@@ -18,11 +18,12 @@ from fhir.wire import encode
 from hub import audit, fhir_routes, ingest, pages, upkeep
 from hub.audit import ReadLog
 from hub.db import Database, database_url
+from hub.faults import told
 from hub.ingest import Submissions
 from hub.live import Live
 from hub.pages.errors import error_page
 from hub.runtime import Runtime
-from hub.security import HEADERS, Security
+from hub.security import Security
 from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
 
@@ -62,14 +63,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         middleware=[
-            Middleware(Security, base_url=chosen.base_url, max_body_bytes=chosen.max_body_bytes, streams=(ingest.PATH,))
+            Middleware(
+                Security,
+                base_url=chosen.base_url,
+                max_body_bytes=chosen.max_body_bytes,
+                streams=(ingest.PATH,),
+                failed=_failed,
+            )
         ],
     )
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(psycopg.errors.DeadlockDetected, _overtaken)
     app.add_exception_handler(psycopg.errors.QueryCanceled, _too_costly)
     app.add_exception_handler(psycopg.OperationalError, _unavailable)
-    app.add_exception_handler(Exception, _failed)
     app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
     ingest.register(app)
     fhir_routes.register(app)
@@ -116,13 +122,8 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # The error goes to the log, never to the caller: it may quote what it was working on.
-    log.error("unexpected error", path=request.url.path, kind=type(error).__name__, exc_info=error)
-    answer = _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
-    # This answer is made outside the middleware that gives every other answer its headers.
-    for name, value in {**HEADERS, "cache-control": "no-store"}.items():
-        answer.headers.setdefault(name, value)
-    return answer
+    log.error("unexpected error", path=request.url.path, **told(error))
+    return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
 
 
 async def _health(request: Request) -> Response:

@@ -4,10 +4,11 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,13 +53,18 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+class BrokenOff(Exception):
+    """An answer that had begun could not be finished; why is in the log, without what it was about."""
+
+
 class Security:
     """ASGI middleware, the outermost.
 
     *base_url*: the public address; when given, other hosts than it and loopback are refused. *max_body_bytes*: the
     largest body after decompression, except on paths in *streams*, whose handlers read piece by piece. *static*: path
     prefixes that may be cached; everything else says `no-store` unless its handler says otherwise. A body with
-    `Content-Encoding: gzip` reaches the handlers unpacked.
+    `Content-Encoding: gzip` reaches the handlers unpacked. *failed* answers what no handler expected; the error itself
+    goes no further, because a server would log its message.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Security:
         max_body_bytes: int,
         streams: Iterable[str] = (),
         static: Iterable[str] = ("/static/", "/assets/"),
+        failed: Callable[[Request, Exception], Awaitable[Response]] | None = None,
     ) -> None:
         self._app = app
         self._base_url = base_url
@@ -76,6 +83,7 @@ class Security:
         self._max_body_bytes = max_body_bytes
         self._streams = frozenset(streams)
         self._static = tuple(static)
+        self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,6 +110,15 @@ class Security:
             if started:
                 raise
             await _response(refusal, scope["path"])(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # the outermost place that can answer, and keep the message out of the server's log
+            if self._failed is None:
+                raise
+            answer = await self._failed(Request(scope), error)
+            if started:
+                raise BrokenOff(scope["path"]) from None
+            await answer(scope, receive, send_with_headers)
         finally:
             REQUEST_ID.reset(token)
 

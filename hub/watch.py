@@ -13,6 +13,7 @@ from fhir.index import patient_of
 from fhir.registry import SPECS
 from fhir.store import Change, new_id
 from hub.db import Tx
+from hub.faults import told
 from monitoring import evaluation, flags, state
 from monitoring.case import Facts, Failure, Finding
 from monitoring.readings import CHECK, HTEST, OK, Reading, readings
@@ -98,7 +99,7 @@ async def _findings(tx: Tx, new: Sequence[Reading], people: set[str], now: datet
     for case in cases.values():
         for found in evaluation.evaluate(case):
             if isinstance(found, Failure):
-                log.error("rule failed", rule=found.rule, version=found.rule_version, exc_info=found.error)
+                log.error("rule failed", rule=found.rule, version=found.rule_version, **told(found.error))
                 found = found.finding()
             findings.append(found)
     return findings

@@ -78,7 +78,7 @@ class Hub:
     def client(self, role: str | None = None, **headers: str) -> httpx.AsyncClient:
         if role is not None:
             headers["authorization"] = f"Bearer {self._keys[role]}"
-        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self._app)
         return httpx.AsyncClient(transport=transport, base_url="http://hub.test", headers=headers)
 
     @property
@@ -556,7 +556,7 @@ class TestDoor:
             assert (await client.get("/fhir/Device/Device-m")).status_code == 401
 
     async def test_even_an_unexpected_error_carries_them_and_tells_nothing(
-        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         async def broken(*_: Any) -> None:
             raise LookupError(f"about {SECRET}")
@@ -571,6 +571,9 @@ class TestDoor:
                 assert answer.headers["cache-control"] == "no-store"
                 assert SECRET not in answer.text
                 assert "LookupError" not in answer.text
+        logged = capfd.readouterr()
+        assert "builtins.LookupError" in logged.out + logged.err
+        assert SECRET not in logged.out + logged.err
 
     async def test_every_answer_carries_the_security_headers(self, hub: Hub) -> None:
         async with hub.client() as client:

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fhir.outcome import Refusal
+from hub import faults
 from hub.audit import REQUEST_ID
 from hub.identity import Actor
-from hub.security import CONTENT_SECURITY_POLICY, Security, check_csrf
+from hub.security import CONTENT_SECURITY_POLICY, BrokenOff, Security, check_csrf
 
 LIMIT = 100_000
 
@@ -268,6 +270,66 @@ class TestLimits:
 
         await app()(scope, receive, send)
         assert sent[0]["status"] == 413
+
+
+class TestErrors:
+    """An error's message may quote a record: it reaches neither the caller nor the log of the server."""
+
+    async def test_what_no_handler_expected_is_answered_and_goes_no_further(self) -> None:
+        seen: list[Exception] = []
+
+        async def broken(request: Request) -> Response:
+            raise LookupError("about Xanthippe")
+
+        async def answer(request: Request, error: Exception) -> Response:
+            seen.append(error)
+            return PlainTextResponse("sorry", 500)
+
+        inner = Starlette(
+            routes=[Route("/", broken)],
+            middleware=[Middleware(Security, base_url=None, max_body_bytes=LIMIT, failed=answer)],
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://hub.test") as client:
+            got = await client.get("/")
+        assert (got.status_code, got.text) == (500, "sorry")
+        assert got.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+        assert [type(error) for error in seen] == [LookupError]
+
+    async def test_an_answer_that_broke_off_says_nothing_of_what_it_was_about(self) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            raise LookupError("about Xanthippe")
+
+        async def half(request: Request) -> Response:
+            return StreamingResponse(pieces())
+
+        async def answer(request: Request, error: Exception) -> Response:
+            return PlainTextResponse("sorry", 500)
+
+        inner = Starlette(
+            routes=[Route("/", half)],
+            middleware=[Middleware(Security, base_url=None, max_body_bytes=LIMIT, failed=answer)],
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://hub.test") as client:
+            with pytest.raises(BrokenOff) as caught:
+                await client.get("/")
+        assert "Xanthippe" not in "".join(traceback.format_exception(caught.value))
+
+    def test_the_log_holds_kind_and_place_without_the_message(self) -> None:
+        def fails() -> None:
+            try:
+                raise KeyError("about Xanthippe")
+            except KeyError as error:
+                raise LookupError("also about Xanthippe") from error
+
+        with pytest.raises(LookupError) as caught:
+            fails()
+        logged = faults.told(caught.value)
+        assert logged["kind"] == "builtins.LookupError"
+        assert logged["because"] == "builtins.KeyError"
+        assert logged["where"][-1].endswith(" fails")
+        assert "tests/test_hub_security.py:" in logged["where"][-1]
+        assert "Xanthippe" not in str(logged)
 
 
 async def test_what_is_not_http_passes_untouched() -> None:

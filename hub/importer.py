@@ -1,11 +1,12 @@
 """Imports files of resources through the one path for every write, in batches, so that it can stop and go on again.
 
-How far a file is done is committed with what was written of it; a file that was read to its end is passed over the next
-time. Ids follow from the file (see `hub.sources`), so that even a second reading changes nothing.
+How far a file is done is committed with what was written of it; a file of which everything is in is passed over the
+next time. Ids follow from the file (see `hub.sources`), so that even a second reading changes nothing.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -92,6 +93,7 @@ async def run(
     importing = _Importing(database, watcher, now)
     for source in found:
         await importing.file(source, again)
+    await importing.settle()
     return importing.summary
 
 
@@ -112,20 +114,38 @@ class _Importing:
         if finished:
             self.summary.passed_over += 1
             return
+        refused = len(self.summary.refused)
         try:
             async for batch in self._batches(source, digest, done):
                 done = await self._import(source, digest, batch, done)
         except Refusal as refusal:
             self.summary.refused.append(Refused(str(source.path), 0, "", "", refusal.status, refusal.issues))
+        # A file of which something was refused is read again the next time: what was missing may be there by then.
+        finished = len(self.summary.refused) == refused
+        async with self._transaction() as tx:
+            await _remember(tx, digest, done if finished else 0, finished)
+
+    async def settle(self) -> None:
+        """One commit that waits for the disk, and with it for all commits before."""
         async with self._database.transaction() as tx:
-            await _remember(tx, digest, done, finished=True)
+            await tx.pg.execute(
+                "UPDATE imported_file SET at = at WHERE digest = (SELECT digest FROM imported_file LIMIT 1)"
+            )
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Tx]:
+        """A commit that does not wait for the disk: after a power cut, what is done and how far it is done agree, and
+        the import goes on from there. Nothing is called imported before `settle`."""
+        async with self._database.transaction() as tx:
+            await tx.pg.execute("SET LOCAL synchronous_commit = off")
+            yield tx
 
     async def _progress(self, digest: bytes) -> tuple[int, bool]:
         async with self._database.transaction() as tx:
             rows = await tx.pg.execute("SELECT entries_done, finished FROM imported_file WHERE digest = %s", (digest,))
             return await rows.fetchone() or (0, False)
 
-    async def _batches(self, source: Source, digest: bytes, done: int) -> Any:
+    async def _batches(self, source: Source, digest: bytes, done: int) -> AsyncIterator[list[Entry]]:
         """Batches of entries, the next one read and checked while the database is busy with the one before."""
         found: Iterator[Entry] = sources.entries(source, digest, done)
         if not source.lines:
@@ -160,7 +180,7 @@ class _Importing:
         if not entries:
             return
         try:
-            async with self._database.transaction() as tx:
+            async with self._transaction() as tx:
                 counted = await self._write_in(tx, entries)
                 await _remember(tx, digest, entries[-1].number, finished=False)
         except Refusal as refusal:

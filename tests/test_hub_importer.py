@@ -94,6 +94,15 @@ class TestAgain:
         assert await one(database, "SELECT max(version) FROM resource_version") == 1
         assert await one(database, "SELECT count(*) FROM r_patient WHERE id = %s", UUIDS[0]) == 1
 
+    async def test_what_was_refused_is_tried_again(self, fresh_database: Fresh, tmp_path: Path) -> None:
+        database = await fresh_database()
+        about = {"resourceType": "Condition", "subject": {"reference": f"urn:uuid:{UUIDS[8]}"}}
+        early = written(tmp_path / "a.json", bundle("transaction", posted(about, UUIDS[9])))
+        assert len((await imported(database, early)).refused) == 1
+        await imported(database, written(tmp_path / "b.json", bundle("transaction", posted(PERSON, UUIDS[8]))))
+        assert (await imported(database, early)).created == 1
+        assert (await imported(database, early)).passed_over == 1
+
     async def test_a_stopped_import_goes_on_where_it_stopped(
         self, fresh_database: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,6 +13,7 @@ from fhir.store import Change, Key, Stored, Written
 from hub import audit, live, notices, projections, watch
 from hub.db import Tx
 from hub.identity import ENGINE, Actor
+from monitoring.case import Facts
 from monitoring.readings import Reading
 
 JSON = dict[str, Any]
@@ -25,6 +26,7 @@ async def carry_out(
     before: Mapping[Key, Stored],
     found: Sequence[Reading],
     now: datetime,
+    facts: Mapping[str, Facts] | None = None,
 ) -> list[Written]:
     """Store what is permitted, and everything that follows. `actors[i]` makes `changes[i]`."""
     written = await store.write(tx.pg, changes, actors[0].reference, now, before)
@@ -33,7 +35,7 @@ async def carry_out(
         tx.pg, [entry for actor, one in zip(actors, written, strict=True) for entry in _entries(actor, one)]
     )
     await _tell(tx, actors[0], written)
-    raised = await watch.evaluate(tx, found, now)
+    raised = await watch.evaluate(tx, found, now, facts)
     if raised:
         # Flags are the engine's, whoever sent the reading; they bring no readings, so this ends here.
         known = await store.load(tx.pg, [("Flag", one.id) for one in raised if one.method == "update"], lock=True)

@@ -37,7 +37,7 @@ PATIENCE = 20.0
 class Submissions:
     """Readings of all requests of this process, stored in groups: the answer comes only after the commit."""
 
-    def __init__(self, database: Database, max_batch: int = 500, workers: int = 2) -> None:
+    def __init__(self, database: Database, max_batch: int = 500, workers: int = 1) -> None:
         self._database = database
         self._gathering: Gathering[Sent, Receipt] = Gathering(self._store, max_batch, workers)
 

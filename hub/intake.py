@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from fhir import store
@@ -13,6 +13,7 @@ from hub.db import Tx
 from hub.effects import carry_out
 from hub.identity import Actor
 from monitoring import flags
+from monitoring.case import Facts
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
 from monitoring.readings import Reading, digest, key, readings
 
@@ -64,6 +65,7 @@ class _Item:
     readings: list[Reading]
     key: bytes
     digest: bytes
+    facts: Facts
     receipt: Receipt | None = None
 
     @property
@@ -128,7 +130,8 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
     updated = [("Observation", change.id) for change in changes if change.method == "update"]
     before = await store.load(tx.pg, updated, lock=True) if updated else {}
     found = [reading for one in writing for reading in one.readings]
-    written = await carry_out(tx, [one.sent.actor for one in writing], changes, before, found, now)
+    facts = {watch.subject_of(one.sent.observation): one.facts for one in writing}
+    written = await carry_out(tx, [one.sent.actor for one in writing], changes, before, found, now, facts)
     await correct_receipts(
         tx.pg,
         [(one.key, one.digest) for one, change in zip(writing, changes, strict=True) if change.method == "update"],
@@ -147,11 +150,12 @@ class _Holder:
     status: str
     sandbox: bool
     synthetic: bool
+    birth_date: date | None
 
 
 async def _holders(tx: Tx, device_ids: set[str]) -> Mapping[str, _Holder]:
     rows = await tx.pg.execute(
-        "SELECT id, patient_id, status, sandbox, coalesce(synthetic, false) FROM device LEFT JOIN person"
+        "SELECT id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date FROM device LEFT JOIN person"
         " USING (patient_id) WHERE id = ANY(%s)",
         (list(device_ids),),
     )
@@ -171,7 +175,7 @@ def _item(one: Sent, holder: _Holder | None, now: datetime) -> _Item:
         text = f"The Observation names another device than the one that sends it, {one.actor.reference}."
         raise DeviceRefused("unassigned-device", text, "Observation.device")
     found = readings(one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.synthetic)
-    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation))
+    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation), Facts(holder.birth_date))
 
 
 def _differs(id_: str) -> Refusal:

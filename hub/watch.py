@@ -3,7 +3,7 @@
 A reading is never lost to its evaluation: that runs in a savepoint, and what fails there becomes an operational flag.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -69,10 +69,12 @@ async def synthetic_people(tx: Tx, patient_ids: Iterable[str]) -> set[str]:
     return {row[0] for row in await rows.fetchall()}
 
 
-async def evaluate(tx: Tx, found: Sequence[Reading], now: datetime) -> list[Change]:
+async def evaluate(
+    tx: Tx, found: Sequence[Reading], now: datetime, facts: Mapping[str, Facts] | None = None
+) -> list[Change]:
     """The Flags to write, new or refreshed, because of these readings, which are projected already.
 
-    Whatever goes wrong costs no reading: a rule that fails is flagged for operations, and so is everybody whose
+    *facts* of their people spare a look where the caller has them.     Whatever goes wrong costs no reading: a rule that fails is flagged for operations, and so is everybody whose
     evaluation could not run at all.
     """
     new = [reading for reading in found if reading.quality in (OK, CHECK) and now - reading.at <= evaluation.LATE]
@@ -81,7 +83,7 @@ async def evaluate(tx: Tx, found: Sequence[Reading], now: datetime) -> list[Chan
     people = {reading.patient_id for reading in new}
     try:
         async with tx.pg.transaction():  # a savepoint
-            findings = await _findings(tx, new, people, now)
+            findings = await _findings(tx, new, now, await _facts(tx, people) if facts is None else facts)
     except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
         log.exception("evaluation failed", people=len(people))
         findings = [
@@ -91,9 +93,12 @@ async def evaluate(tx: Tx, found: Sequence[Reading], now: datetime) -> list[Chan
     return await _changes(tx, findings, now) if findings else []
 
 
-async def _findings(tx: Tx, new: Sequence[Reading], people: set[str], now: datetime) -> list[Finding]:
+async def _facts(tx: Tx, people: Iterable[str]) -> dict[str, Facts]:
     rows = await tx.pg.execute("SELECT patient_id, birth_date FROM person WHERE patient_id = ANY(%s)", (list(people),))
-    facts = {patient_id: Facts(birth_date) for patient_id, birth_date in await rows.fetchall()}
+    return {patient_id: Facts(birth_date) for patient_id, birth_date in await rows.fetchall()}
+
+
+async def _findings(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mapping[str, Facts]) -> list[Finding]:
     cases = await state.load_cases(tx.pg, new, now, facts)
     findings: list[Finding] = []
     for case in cases.values():

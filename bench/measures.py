@@ -48,18 +48,20 @@ def observation(patient_id: str, at: datetime, value: str = "97") -> bytes:
 
 
 class Clock:
-    """Times that no two readings share, spread over the last twenty hours: recent enough to be evaluated."""
+    """Times that no two readings share, spread over the last *hours*: recent enough to be evaluated."""
 
-    def __init__(self) -> None:
+    def __init__(self, hours: int) -> None:
         self._taken = 0
-        self._start = datetime.now(UTC).replace(microsecond=0)
+        self._span = hours * 3600
+        self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
 
     def next(self) -> datetime:
         self._taken += 1
-        return self._start - timedelta(seconds=self._taken * 7919 % 72_000, milliseconds=self._taken // 72_000)
+        return self._start - timedelta(seconds=self._taken * 7919 % self._span, milliseconds=self._taken // self._span)
 
 
-CLOCK = Clock()
+KEPT = Clock(20)  # what devices kept since yesterday
+FRESH = Clock(1)  # what they measure now
 
 
 def body_of(key: str, body: bytes, path: str = "/fhir/Observation", media: str = FHIR) -> bytes:
@@ -68,7 +70,7 @@ def body_of(key: str, body: bytes, path: str = "/fhir/Observation", media: str =
 
 async def single_posts(setting: Setting, seconds: float) -> Row:
     bodies = [
-        body_of(key, observation(patient, CLOCK.next(), "9" + str(number % 4 + 5)))
+        body_of(key, observation(patient, FRESH.next(), "9" + str(number % 4 + 5)))
         for number in range(int(seconds * 4000))
         for patient, _, key in [setting.devices[number % len(setting.devices)]]
     ]
@@ -119,7 +121,7 @@ async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
     each = readings // len(setting.devices)
     requests = []
     for patient, _, key in setting.devices:
-        lines = b"\n".join(observation(patient, CLOCK.next(), "9" + str(n % 4 + 5)) for n in range(each))
+        lines = b"\n".join(observation(patient, KEPT.next(), "9" + str(n % 4 + 5)) for n in range(each))
         requests.append(body_of(key, lines, "/fhir/$ingest", "application/fhir+ndjson"))
     waiting = iter(requests)
     accepted = 0
@@ -182,7 +184,7 @@ async def until_visible(setting: Setting, seconds: float, rate: int = 200) -> Ro
         connection = await pool.get()
         try:
             start = time.perf_counter()
-            answer = await connection.ask(body_of(key, observation(patient, CLOCK.next(), "86" if flagged else "97")))
+            answer = await connection.ask(body_of(key, observation(patient, FRESH.next(), "86" if flagged else "97")))
             if answer.status != 201:
                 failures.append(f"{answer.status} {answer.body[:200]!r}")
                 return

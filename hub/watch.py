@@ -74,8 +74,8 @@ async def evaluate(
 ) -> list[Change]:
     """The Flags to write, new or refreshed, because of these readings, which are projected already.
 
-    *facts* of their people spare a look where the caller has them.     Whatever goes wrong costs no reading: a rule that fails is flagged for operations, and so is everybody whose
-    evaluation could not run at all.
+    *facts* of their people spare a look where the caller has them. Whatever goes wrong costs no reading: a rule that
+    fails is flagged for operations, and so is everybody whose evaluation could not run at all.
     """
     new = [reading for reading in found if reading.quality in (OK, CHECK) and now - reading.at <= evaluation.LATE]
     if not new:

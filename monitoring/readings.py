@@ -137,7 +137,11 @@ def key(device_id: str, observation: JSON) -> bytes:
     The person, so that a device that was handed on never corrects, nor repeats, a reading of its holder before.
     """
     at, _ = _when(observation)
-    parts = [device_id, _id(observation.get("subject"), "Patient/"), at.astimezone(UTC).isoformat() if at else ""]
+    try:
+        instant = at.astimezone(UTC).isoformat() if at else ""
+    except OverflowError:
+        instant = str(at)  # within a day of the years 1 and 9999; refused later as too old or not yet
+    parts = [device_id, _id(observation.get("subject"), "Patient/"), instant]
     parts += [f"{coding.get('system')}|{coding.get('code')}" for coding in observation["code"].get("coding", ())]
     parts += [f"{one.get('system')}|{one.get('value')}" for one in observation.get("identifier", ())]
     return blake2b("\n".join(parts).encode(errors="surrogatepass"), digest_size=16).digest()

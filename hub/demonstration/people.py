@@ -134,11 +134,9 @@ def draw(number: int, nhs_number: str, mix: Mix, staff: Staff, as_of: datetime, 
         carer = Carer(names.draw(rng, carer_gender)[0], family, carer_gender, code, relationship)
     coordinator = coach = None
     if tier == "complex":
-        coordinators = staff.at(practice.hub.id, COORDINATOR)
-        coordinator = coordinators[number // len(PRACTICES) % len(coordinators)]
+        coordinator = staff.at(practice.hub.id, COORDINATOR)[number // len(PRACTICES) % staff.coordinating]
     if tier and (tier != "complex" or rng.random() < 0.7 or number == 1):
-        coaches = staff.at(practice.hub.id, COACH)
-        coach = coaches[number // len(PRACTICES) % len(coaches)]
+        coach = staff.at(practice.hub.id, COACH)[number // len(PRACTICES) % staff.coaching]
     measures = tier == "complex" or (tier is not None and "hypertension" in keys and rng.random() < 0.5)
     profile = vitals.draw_profile(number, keys, trouble, frail, rng) if measures else None
     discharged = rng.randrange(0, 21) if tier == "complex" and (number == 4 or rng.random() < 0.1) else None

@@ -71,12 +71,13 @@ class Staff:
         self.workers: list[Worker] = []
         self._by_place: dict[tuple[str, Role], list[Worker]] = {}
         self._rng = rng
-        coordinators = max(2, -(-complex_people // (len(HUBS) * COORDINATOR_CASELOAD)))
-        coaches = max(2, -(-coached_people // (len(HUBS) * COACH_CASELOAD)))
+        # How many at each hub have a caseload. There is always a second one, who covers.
+        self.coordinating = -(-complex_people // (len(HUBS) * COORDINATOR_CASELOAD))
+        self.coaching = -(-coached_people // (len(HUBS) * COACH_CASELOAD))
         trust, council, charity, office = (partner[0] for partner in PARTNERS)
         for hub in HUBS:
-            self._employ(COORDINATOR, hub.id, hub.id, coordinators)
-            self._employ(COACH, hub.id, hub.id, coaches)
+            self._employ(COORDINATOR, hub.id, hub.id, max(2, self.coordinating))
+            self._employ(COACH, hub.id, hub.id, max(2, self.coaching))
             for role in _HUB_ROLES:
                 self._employ(role, trust if role is GERIATRICIAN else hub.id, hub.id)
             self._employ(SOCIAL_WORKER, council, hub.id)

@@ -1,7 +1,9 @@
 """The same matrix through the front door: every way to ask over HTTP, and the tricks somebody might try."""
 
 import asyncio
+import importlib
 import json
+import pkgutil
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -450,6 +452,50 @@ class TestPages:
         for role in ("clinician", "device"):
             async with hub.client(role) as client:
                 assert (await client.get("/today")).status_code in (303, 401, 403)
+
+
+def pages() -> list[str]:
+    """Every address that a page answers, about the person in care."""
+    import hub.pages
+
+    found = set()
+    for module in pkgutil.iter_modules(hub.pages.__path__):
+        router = getattr(importlib.import_module(f"hub.pages.{module.name}"), "router", None)
+        for route in router.routes if router else ():
+            if "GET" in route.methods:
+                found.add(re.sub("{patient_id}", "Patient-m", route.path).replace("{key}", "pulse"))
+    return sorted(found - {"/", "/sign-in", "/live"})
+
+
+class TestEveryPage:
+    async def test_every_page_is_known(self) -> None:
+        assert {"/today", "/patients/Patient-m", "/patients/Patient-m/plan", "/me", "/audit"} <= set(pages())
+
+    @pytest.mark.parametrize("path", pages())
+    async def test_nobody_gets_in_without_signing_in(self, hub: Hub, path: str) -> None:
+        async with hub.client() as client:
+            answer = await client.get(path)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/sign-in")
+
+    @pytest.mark.parametrize("role", sorted(set(OUTSIDE) - {"device", "ehr-system"}))
+    async def test_whatever_is_shown_is_in_the_trail_and_holds_nothing_that_is_not_to_be_seen(
+        self, hub: Hub, role: str
+    ) -> None:
+        async with signed_in(hub, role) as client:
+            for path in pages():
+                request_id = f"{role}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}"
+                # The box answers to what is typed; without a word it looks at nothing.
+                typed = {"q": "mi"} if path == "/patients/answers" else {}
+                answer = await client.get(path, params=typed, headers={"x-request-id": request_id})
+                assert answer.status_code in (200, 303, 403, 404), (path, answer.status_code)
+                if role != "administrator":
+                    assert SECRET.upper() not in answer.text.upper(), path
+                if answer.status_code == 200 and path != "/emergency":
+                    async with hub.database.transaction() as tx:
+                        rows = await tx.pg.execute("SELECT count(*) FROM audit WHERE request_id = %s", (request_id,))
+                        row = await rows.fetchone()
+                    assert row is not None and row[0] > 0, path
 
 
 class TestEmergencyPages:

@@ -72,7 +72,8 @@ async def openings(request: Request) -> Response:
     async with transaction(request) as tx:
         found = await glass.emergencies(tx.pg, unreviewed=not every)
     await runtime(request).reads.record(
-        *(persons.looked(actor, one.patient_id, "emergencies", "AuditEvent") for one in found)
+        audit.entry(actor, "search", "AuditEvent", detail={"page": "emergencies", "found": len(found)}),
+        *(persons.looked(actor, one.patient_id, "emergencies", "AuditEvent") for one in found),
     )
     return page(
         request,

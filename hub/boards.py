@@ -56,7 +56,7 @@ class TodayRow:
 
 @dataclass(frozen=True, slots=True)
 class MdtRow:
-    """One open flag with its person."""
+    """A person by their gravest open flag; `others` are the rest, as {id, severity, summary}, or None."""
 
     id: str
     patient_id: str
@@ -70,6 +70,7 @@ class MdtRow:
     refreshed: datetime
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+    others: list[dict[str, Any]] | None
     family: str
     given: str
     called: str | None
@@ -273,12 +274,43 @@ async def caseload(pg: psycopg.AsyncConnection[Any], actor: Actor, now: datetime
 # -- MDT ---------------------------------------------------------------------------------------------------------------
 
 _MDT_WHERE = f"f.{OPEN} AND f.kind = 'clinical' AND {{hub}} AND {{people}}"
+
+# What a filter holds, of each person's gravest flag; `acknowledged` is true when somebody has seen all of them.
 _MDT_CHIPS = {
-    "red": "f.severity = 3",
-    "amber": "f.severity = 2",
-    "open": "f.state = 'open'",
-    "seen": "f.state = 'acknowledged'",
+    "red": "severity = 3",
+    "amber": "severity = 2",
+    "open": "NOT acknowledged",
+    "seen": "acknowledged",
 }
+
+_MDT_COUNTS = ", ".join(f"count(*) FILTER (WHERE {one}) AS n_{chip}" for chip, one in _MDT_CHIPS.items())
+
+# A meeting discusses people, so the board ranks people: each by their gravest flag, the others beside it.
+_MDT = f"""
+    WITH found AS MATERIALIZED (
+        SELECT f.id, f.patient_id, f.severity, f.state, f.opened FROM flag f WHERE {{where}}
+    ), gravest AS MATERIALIZED (
+        SELECT DISTINCT ON (patient_id) id, patient_id, severity, opened,
+               bool_and(state = 'acknowledged') OVER (PARTITION BY patient_id) AS acknowledged
+        FROM found ORDER BY patient_id, severity DESC, opened, id
+    ), page AS (
+        SELECT * FROM gravest WHERE {{chip}} AND {{after}} ORDER BY severity DESC, opened, id LIMIT %(limit)s
+    )
+    SELECT counts.*, f.id, f.patient_id, f.rule, f.severity, f.state, f.summary, f.reasons, f.count, f.opened,
+           f.refreshed, f.acknowledged_by, f.acknowledged_at, others.others,
+           person.family, person.given, person.called, person.birth_date, person.nhs_number
+    FROM (SELECT count(*) AS n_all,
+                 {_MDT_COUNTS}
+          FROM gravest) AS counts
+    LEFT JOIN page ON true
+    LEFT JOIN flag f ON f.id = page.id
+    LEFT JOIN person ON person.patient_id = page.patient_id
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object('id', o.id, 'severity', o.severity, 'summary', o.summary)
+                         ORDER BY o.severity DESC, o.opened, o.id) AS others
+        FROM flag o WHERE o.patient_id = page.patient_id AND o.id <> page.id AND o.{OPEN} AND o.kind = 'clinical'
+    ) AS others ON page.id IS NOT NULL
+    ORDER BY page.severity DESC, page.opened, page.id"""
 
 
 async def mdt(
@@ -289,7 +321,10 @@ async def mdt(
     after: str | None = None,
     limit: int = PAGE,
 ) -> Mdt:
-    """Open clinical flags of the actor's hub about people they may see: most severe first, then longest open."""
+    """People of the actor's hub with open clinical flags, whom they may see: gravest first, then longest waiting.
+
+    One row a person. *chip* one of the keys of `Mdt.counts` but `all`; counts are people.
+    """
     allowed = people(actor, "f.patient_id")
     if allowed is None:
         return Mdt([], {}, None, 1)
@@ -298,41 +333,30 @@ async def mdt(
         hub="f.hub_id = %(hub)s" if actor.hub_id else "true",
         people=_named(allowed.text, allowed.params, "people", values),
     )
-    seen = 0
-    page = where
-    if chip in _MDT_CHIPS:
-        page += f" AND {_MDT_CHIPS[chip]}"
+    seen, further = 0, "true"
     if after is not None:
         severity, opened, flag_id, *before = _opened(after)
         seen = before[0] if before else 0
         values.update(severity=severity, opened=opened, id=flag_id)
-        page += (
-            " AND f.severity <= %(severity)s AND (f.severity < %(severity)s"
-            " OR (f.opened, f.id) > (%(opened)s::timestamptz, %(id)s::text))"
+        further = (
+            "(severity < %(severity)s"
+            " OR (severity = %(severity)s AND (opened, id) > (%(opened)s::timestamptz, %(id)s::text)))"
         )
-    cursor = pg.cursor(row_factory=class_row(MdtRow))
-    await cursor.execute(
-        f"""SELECT f.id, f.patient_id, f.rule, f.severity, f.state, f.summary, f.reasons, f.count, f.opened,
-                   f.refreshed, f.acknowledged_by, f.acknowledged_at,
-                   person.family, person.given, person.called, person.birth_date, person.nhs_number
-            FROM flag f JOIN person ON person.patient_id = f.patient_id
-            WHERE {page} ORDER BY f.severity DESC, f.opened, f.id LIMIT %(limit)s""",
-        values,
-    )
-    rows = await cursor.fetchall()
+    cursor = pg.cursor(row_factory=dict_row)
+    await cursor.execute(_MDT.format(where=where, chip=_MDT_CHIPS.get(chip or "", "true"), after=further), values)
+    found = await cursor.fetchall()
+    counts = {name: found[0][f"n_{name}"] for name in ("all", *_MDT_CHIPS)}
+    rows = [
+        MdtRow(**{key: value for key, value in row.items() if not key.startswith("n_")})
+        for row in found
+        if row["id"] is not None
+    ]
     more = None
     if len(rows) > limit:
         rows = rows[:limit]
         last = rows[-1]
         more = _closed(last.severity, last.opened, last.id, seen + limit)
-    counting = await pg.execute(
-        "SELECT count(*), "
-        + ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in _MDT_CHIPS.values())
-        + f" FROM flag f WHERE {where}",
-        values,
-    )
-    total, *per_chip = await counting.fetchone() or (0,)
-    return Mdt(rows, {"all": total, **dict(zip(_MDT_CHIPS, per_chip, strict=True))}, more, seen + 1)
+    return Mdt(rows, counts, more, seen + 1)
 
 
 async def trends(

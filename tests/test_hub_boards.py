@@ -210,20 +210,39 @@ class TestMdt:
         await flag(tx, "f2", "p1", hub_id="hub-1")
         assert (await boards.mdt(tx.pg, CLINICIAN)).rows == []
 
-    async def test_most_severe_then_longest_open(self, tx: Tx) -> None:
-        await person(tx, "p1")
+    async def test_people_gravest_first_then_longest_open(self, tx: Tx) -> None:
+        for patient_id in ("p1", "p2", "p3", "p4"):
+            await person(tx, patient_id)
         await flag(tx, "amber", "p1", severity=2, opened=NOW - timedelta(days=3))
-        await flag(tx, "red-new", "p1")
-        await flag(tx, "red-old", "p1", opened=NOW - timedelta(days=2), state="acknowledged")
-        await flag(tx, "compliance", "p1", kind="compliance")
+        await flag(tx, "red-new", "p2")
+        await flag(tx, "red-old", "p3", opened=NOW - timedelta(days=2), state="acknowledged")
+        await flag(tx, "compliance", "p4", kind="compliance")
         board = await boards.mdt(tx.pg, CLINICIAN)
         assert [row.id for row in board.rows] == ["red-old", "red-new", "amber"]
         assert board.counts == {"all": 3, "red": 2, "amber": 1, "open": 2, "seen": 1}
+        seen = await boards.mdt(tx.pg, CLINICIAN, chip="seen")
+        assert [row.id for row in seen.rows] == ["red-old"] and seen.counts == board.counts
+
+    async def test_a_person_is_one_row_with_the_other_flags_beside(self, tx: Tx) -> None:
+        await person(tx, "p1")
+        await flag(tx, "amber", "p1", severity=2, opened=NOW - timedelta(days=3), state="acknowledged")
+        await flag(tx, "red", "p1")
+        await flag(tx, "gone", "p1", state="resolved")
+        (row,) = (await boards.mdt(tx.pg, CLINICIAN)).rows
+        assert row.id == "red" and [other["id"] for other in row.others or ()] == ["amber"]
+        # Somebody has seen one of two: the person still waits.
+        assert (await boards.mdt(tx.pg, CLINICIAN)).counts["open"] == 1
+
+    async def test_an_empty_page_still_counts(self, tx: Tx) -> None:
+        await person(tx, "p1")
+        await flag(tx, "red", "p1")
+        board = await boards.mdt(tx.pg, CLINICIAN, chip="amber")
+        assert board.rows == [] and board.counts["red"] == 1
 
     async def test_pages_go_on_with_rank(self, tx: Tx) -> None:
-        await person(tx, "p1")
         for number in range(5):
-            await flag(tx, f"f{number}", "p1", severity=2 + number % 2)
+            await person(tx, f"p{number}")
+            await flag(tx, f"f{number}", f"p{number}", severity=2 + number % 2)
         first = await boards.mdt(tx.pg, CLINICIAN, limit=2)
         second = await boards.mdt(tx.pg, CLINICIAN, limit=2, after=first.more)
         third = await boards.mdt(tx.pg, CLINICIAN, limit=2, after=second.more)

@@ -1,4 +1,4 @@
-"""The MDT board: open clinical flags, ranked, each with its reasons, its trend and what is missing."""
+"""The MDT board: people with open clinical flags, ranked, with the reasons, the trend and what is missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +40,7 @@ class Row:
     summary: str
     reasons: list[str]
     missing: str
+    others: list[dict[str, str]]
     since: str
     state: str
     sparkline: Markup
@@ -149,6 +150,15 @@ def shown(
         summary=row.summary,
         reasons=[reason_words(reason, now) for reason in row.reasons[:REASONS]],
         missing=gap_words(missing, now),
+        others=[
+            {
+                "id": other["id"],
+                "look": words.SEVERITIES[other["severity"]],
+                "word": words.SEVERITY_WORDS[other["severity"]],
+                "summary": other["summary"],
+            }
+            for other in row.others or ()
+        ],
         since=waiting,
         state=row.state,
         sparkline=sparkline(with_limits(trend, measure_key), spoken, since.timestamp(), now.timestamp()),

@@ -25,6 +25,8 @@ function limits(data) {
         context.beginPath();
         context.rect(plot.bbox.left, plot.bbox.top, plot.bbox.width, plot.bbox.height);
         context.clip();
+        context.textAlign = "left";
+        context.textBaseline = "alphabetic";
         context.setLineDash([6, 4]);
         context.lineWidth = 1.5 * devicePixelRatio;
         context.font = `${13 * devicePixelRatio}px Arial`;

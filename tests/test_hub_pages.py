@@ -14,9 +14,10 @@ from hub.identity import Actor
 from hub.pages import hand, me, words
 from hub.pages.door import Form, local
 from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, with_limits
+from hub.pages.patients import listed
 from hub.pages.person import Latest
 from hub.pages.rendering import PLACES, SAID, asset, frame, render
-from hub.pages.search import Wanted, wanted
+from hub.pages.search import Found, Wanted, wanted
 from hub.pages.sparkline import sparkline
 from hub.pages.today import end_of_day
 from hub.roles import PERMISSIONS, ROLES
@@ -99,6 +100,17 @@ class TestSearchBox:
         assert wanted(typed) == expected
 
 
+class TestHazardWrongPatient:
+    def test_similar_names_in_a_list_are_marked(self) -> None:
+        people = [
+            Found(str(number), family, given, None, None, None, None)
+            for number, (family, given) in enumerate(
+                [("Oakes", "Jim"), ("Oakes", "James"), ("Oakes", "Ann"), ("Ash", "J")]
+            )
+        ]
+        assert [row["alike"] for row in listed(people, WINTER)] == [True, True, False, False]
+
+
 class TestSparkline:
     def test_draws_readings_and_limits_without_inline_style(self) -> None:
         svg = sparkline(Trend([0, 50, 100], [96, 95, 90], 92, 94, None, None), "Oxygen & more", 0, 100)
@@ -178,7 +190,7 @@ class TestFrame:
             frame=frame(PATIENT),
             asked=True,
             more=False,
-            rows=[{"patient_id": "p", "name": "<script>x</script>", "born": "", "nhs": "", "tier": ""}],
+            rows=[{"patient_id": "p", "name": "<script>x</script>", "born": "", "nhs": "", "tier": "", "alike": False}],
         )
         assert "<script>" not in html and "&lt;script&gt;" in html
 

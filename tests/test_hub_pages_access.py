@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -220,3 +221,10 @@ async def test_every_page_that_shows_a_person_leaves_an_audit_row(rest: Rest, wo
             assert after[0][0] == before[0][0] + 1, path
         else:
             assert path.endswith(("/plan/edit", "/plan/versions")) and answer.status_code == 404, path
+
+
+def test_every_page_is_documented() -> None:
+    said = (Path(__file__).parents[1] / "docs" / "pages.md").read_text()
+    for path in READS:
+        named = path.replace("{patient_id}", "{id}").replace("{flag_id}", "{id}").replace("{key}", "{measure}")
+        assert f"`{named}`" in said or named in ("/", "/patients/answers", "/me/saved"), path

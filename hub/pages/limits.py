@@ -52,7 +52,9 @@ async def _page(
     measure: Measure,
     problem: str | None = None,
     sent: Form | None = None,
+    tried: Limits | None = None,
 ) -> Response:
+    """The form; *tried* are limits to look back with before they are saved."""
     now = persons.present()
     async with transaction(request) as tx:
         person = await persons.find(tx.pg, actor, patient_id)
@@ -64,7 +66,7 @@ async def _page(
     good = [measure.round(point.value) for point in points if point.quality == "ok" and point.value is not None]
     scale = order.scale if order else None
     default = in_force(measure.key, None, scale)
-    shown = in_force(measure.key, own, scale)
+    shown = tried or in_force(measure.key, own, scale)
     return page(
         request,
         "limits.html",
@@ -94,6 +96,7 @@ async def _page(
         everies=EVERY,
         earliest=(persons.today(now) + timedelta(days=1)).isoformat(),
         days=DAYS,
+        tried=tried is not None,
         count=len(good),
         beyond=[
             {"word": word, "count": sum(1 for value in good if shown.level(value)[0] == level)}
@@ -116,6 +119,9 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
     measure = _measure(key)
     sent = await form(request, actor)
     try:
+        limits_sent = Limits(**{name: _number(sent, name, label) for name, label in BOUNDS})  # type: ignore[arg-type]
+        if sent.text("act") == "try":
+            return await _page(request, actor, patient_id, measure, sent=sent, tried=limits_sent)
         async with transaction(request) as tx:
             await persons.find(tx.pg, actor, patient_id)
             before = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
@@ -123,7 +129,7 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
                 service_request_id=new_id(),
                 patient_id=patient_id,
                 measure=measure.key,
-                limits=Limits(**{name: _number(sent, name, label) for name, label in BOUNDS}),  # type: ignore[arg-type]
+                limits=limits_sent,
                 # SpO2 scale 2 is an order of its own and stays as it was.
                 scale=before.scale if before else None,
                 every_hours=float(sent.text("every")) if sent.text("every") in EVERY and sent.text("every") else None,

@@ -1,5 +1,6 @@
 """Finding a person."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +39,7 @@ async def patients(request: Request) -> Response:
         here="/patients",
         typed=typed,
         understood=asked is not None,
-        rows=[shown(one, now) for one in found[: MOST if typed else PAGE]],
+        rows=listed(found[: MOST if typed else PAGE], now),
         more=bool(typed) and len(found) > MOST,
         more_href=f"/patients?after={found[PAGE - 1].patient_id}" if not typed and len(found) > PAGE else None,
         emergency=actor.can("emergency.access"),
@@ -62,7 +63,7 @@ async def answers(request: Request) -> Response:
         "answers.html",
         actor,
         asked=asked,
-        rows=[shown(one, now) for one in found[:8]],
+        rows=listed(found[:8], now),
         more=len(found) > 8,
     )
 
@@ -72,6 +73,12 @@ async def _kept(request: Request, found: int) -> None:
     await runtime(request).reads.record(
         audit.entry(request.state.actor, "search", "Patient", detail={"page": "patients", "found": found})
     )
+
+
+def listed(found: list[Found], now: datetime) -> list[dict[str, Any]]:
+    """People as a list shows them; those whose names are alike are marked, so that nobody opens the wrong one."""
+    alike = Counter((one.family.casefold(), one.given.casefold()[:1]) for one in found)
+    return [shown(one, now) | {"alike": alike[one.family.casefold(), one.given.casefold()[:1]] > 1} for one in found]
 
 
 def shown(found: Found, now: datetime) -> dict[str, Any]:

@@ -69,11 +69,14 @@ class Aliases:
                 entry.condition = None
                 return
             if len(found) > 1:
-                entry.refusal = refuse(412, "multiple-matches", f"ifNoneExist {criteria} finds several")
+                entry.refusal = refuse(412, "multiple-matches", f"{criteria} finds several")
                 entry.condition = None
                 return
             met = self._conditions[criteria] = found[0]
         self.add(met, entry.aliases)
+        if entry.replaces:
+            entry.id = met.partition("/")[2]
+            entry.condition = None
 
     async def _look_up(self, tx: Tx, wanted: set[str]) -> None:
         uuids = [name.removeprefix("urn:uuid:") for name in wanted if name.startswith("urn:uuid:")]

@@ -17,6 +17,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from fhir import validation, wire
 from fhir.outcome import Refusal, refuse
 from fhir.store import ID
+from fhir.types import SERVED
 
 JSON = dict[str, Any]
 
@@ -58,8 +59,9 @@ class Source:
 class Entry:
     """One entry of a file, counted from 1. Either *refusal* says what is wrong, or *resource* has passed validation.
 
-    *aliases* are what others may call it (`urn:uuid:...`, an absolute URL); *condition* is the `ifNoneExist` query;
-    *loose* says that it may hold references by urn or by search. *offset* is how far the file has been read, in bytes.
+    *aliases* are what others may call it (`urn:uuid:...`, an absolute URL). *condition* is a query for who may be there
+    already: such a one stays as it is or, with *replaces*, gets this as its new version. *loose* says that there may be
+    references by urn or by search. *offset* is how far the file has been read, in bytes.
     """
 
     number: int
@@ -69,6 +71,7 @@ class Entry:
     offset: int
     aliases: tuple[str, ...] = ()
     condition: str | None = None
+    replaces: bool = False
     loose: bool = False
     deletes: bool = False
     refusal: Refusal | None = None
@@ -223,35 +226,49 @@ def _entry_of_bundle(element: Any, number: int, offset: int, fingerprint: bytes)
     """None for what is no record, such as the OperationOutcome of a searchset."""
     here = f"Bundle.entry[{number - 1}]"
     if not isinstance(element, dict):
-        problem = refuse(400, "structure", "an entry must be an object", here)
-        return Entry(number, "", "", None, offset, refusal=problem)
+        return _unfit(number, offset, 400, "structure", "an entry must be an object", here)
     resource, request = element.get("resource"), element.get("request")
-    request = request if isinstance(request, dict) else {}
-    url, full_url = str(request.get("url") or ""), str(element.get("fullUrl") or "")
-    if request.get("method") == "DELETE":
-        type_, _, ident = url.partition("/")
-        return Entry(number, type_, ident, None, offset, deletes=True)
+    if not isinstance(request, dict):
+        request = {}
+    method, url = request.get("method"), str(request.get("url") or "")
+    if method == "DELETE":
+        return _deletion(url, number, offset, here)
+    if method in ("GET", "HEAD", "PATCH"):
+        return _unfit(number, offset, 422, "not-supported", f"an import does not carry out {method}", here)
     if not isinstance(resource, dict):
-        problem = refuse(400, "required", "an entry without a resource", f"{here}.resource")
-        return Entry(number, "", "", None, offset, refusal=problem)
-    type_ = str(resource.get("resourceType"))
-    if type_ == "OperationOutcome":
+        return _unfit(number, offset, 400, "required", "an entry without a resource", f"{here}.resource")
+    kind = str(resource.get("resourceType"))
+    if kind == "OperationOutcome":
         return None
-    own = resource.get("id")
-    if request.get("method") == "PUT" and "/" in url:
-        ident = url.partition("/")[2]
-    elif full_url.startswith("urn:uuid:") and (request.get("method") == "POST" or not own):
+    own, full_url = resource.get("id"), str(element.get("fullUrl") or "")
+    target, searches, criteria = url.partition("?")
+    if method == "PUT" and "/" in target:
+        # Whatever server an absolute URL names, the resource lands here.
+        ident = target.rpartition("/")[2]
+    elif full_url.startswith("urn:uuid:") and (method == "POST" or not own):
         # The sender's ids are its own affair when it posts; its UUIDs are unique, and the same when it sends again.
         ident = _uuid(full_url) or _made_id(fingerprint, number)
     else:
         ident = str(own) if own else _made_id(fingerprint, number)
     aliases = [full_url] if full_url else []
     if own and own != ident:
-        aliases.append(f"{type_}/{own}")
-    condition = request.get("ifNoneExist")
-    return _checked(
-        Entry(number, type_, ident, resource, offset, tuple(aliases), str(condition) if condition else None, loose=True)
-    )
+        aliases.append(f"{kind}/{own}")
+    entry = Entry(number, kind, ident, resource, offset, tuple(aliases), loose=True)
+    entry.replaces = method == "PUT" and bool(searches)
+    entry.condition = criteria if entry.replaces else (str(request.get("ifNoneExist") or "") or None)
+    return _checked(entry)
+
+
+def _deletion(url: str, number: int, offset: int, here: str) -> Entry:
+    path, _, ident = url.rpartition("/")
+    type_ = path.rpartition("/")[2]
+    if type_ not in SERVED or "?" in ident:
+        return _unfit(number, offset, 422, "not-supported", "a deletion must name one resource: Type/id", here)
+    return Entry(number, type_, ident, None, offset, deletes=True)
+
+
+def _unfit(number: int, offset: int, status: int, code: str, why: str, where: str) -> Entry:
+    return Entry(number, "", "", None, offset, refusal=refuse(status, code, why, where))
 
 
 def _checked(entry: Entry) -> Entry:

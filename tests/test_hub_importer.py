@@ -187,6 +187,16 @@ class TestReferences:
         assert (summary.created, summary.unchanged, summary.refused) == (1, 1, [])
         assert await one(database, "SELECT patient_id FROM r_condition") == "here"
 
+    async def test_a_conditional_update_replaces_who_is_there(self, fresh_database: Fresh, tmp_path: Path) -> None:
+        database = await fresh_database()
+        person = {**PERSON, "identifier": [{"system": "https://example.org/id", "value": "7"}]}
+        await imported(database, written(tmp_path / "a.ndjson", [{**person, "id": "here"}]))
+        request = {"method": "PUT", "url": "Patient?identifier=https://example.org/id|7"}
+        entry = {"resource": {**person, "gender": "female"}, "request": request}
+        summary = await imported(database, written(tmp_path / "b.json", bundle("batch", entry)))
+        assert (summary.created, summary.updated, summary.refused) == (0, 1, [])
+        assert await one(database, "SELECT gender FROM person WHERE patient_id = 'here'") == "female"
+
     async def test_an_id_of_another_system_never_lands_on_our_person(
         self, fresh_database: Fresh, tmp_path: Path
     ) -> None:
@@ -228,6 +238,16 @@ class TestRefusals:
         assert {why for _, _, why, _ in importer.reasons(summary.refused)} == {
             f"{one.issues[0].expression}: {one.issues[0].diagnostics}" for one in summary.refused
         }
+
+    async def test_wrong_patient_two_people_cannot_have_one_nhs_number(
+        self, fresh_database: Fresh, tmp_path: Path
+    ) -> None:
+        """Hazard: wrong patient."""
+        database = await fresh_database()
+        identifier = [{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "999 000 0018"}]
+        people = [{**PERSON, "id": ident, "identifier": identifier} for ident in ("a", "b")]
+        summary = await imported(database, written(tmp_path / "a.ndjson", people))
+        assert [(refused.id, refused.issues[0].code) for refused in summary.refused] == [("b", "duplicate")]
 
     async def test_broken_lines_do_not_stop_the_rest(self, fresh_database: Fresh, tmp_path: Path) -> None:
         database = await fresh_database()
@@ -273,6 +293,21 @@ class TestFiles:
         assert summary.refused == []
         ids = await one(database, "SELECT array_agg(id ORDER BY id) FROM r_patient")
         assert ids == ["collected", "found", "lines", "put", "single"]
+
+    async def test_what_only_asks_is_told_apart(self, fresh_database: Fresh, tmp_path: Path) -> None:
+        put = {"resource": PERSON, "request": {"method": "PUT", "url": "https://other.example/fhir/Patient/far"}}
+        entries = [
+            put,
+            {"request": {"method": "GET", "url": "Patient/far"}},
+            {"fullUrl": "urn:x"},
+            {"request": {"method": "DELETE", "url": "Patient?name=x"}},
+        ]
+        path = written(tmp_path / "a.json", bundle("batch", *entries))
+        summary = await imported(await fresh_database(), path)
+        assert summary.created == 1
+        assert [(one.entry, one.issues[0].code) for one in summary.refused] == [
+            (2, "not-supported"), (3, "required"), (4, "not-supported")
+        ]  # fmt: skip
 
     async def test_a_bundle_can_delete(self, fresh_database: Fresh, tmp_path: Path) -> None:
         database = await fresh_database()

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -11,7 +11,7 @@ from nhs_number.validate import is_valid
 from care_plans.projections import Changed, project_approvals, project_plans, project_tasks, project_team
 from fhir.outcome import refuse
 from fhir.store import Written
-from hub.access import GRANTING_TYPES, grants, project_access
+from hub.access import GRANTING_TYPES, Grant, grants, project_access
 from hub.db import Tx
 from hub.watch import is_test
 from monitoring.flags import project_flags
@@ -39,6 +39,7 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         for type_ in GRANTING_TYPES & by_type.keys()
         for one in by_type[type_]
     }
+    sources |= _registrations(written, author, now)
     await project_access(pg, sources)
     if consents := by_type.get("Consent"):
         await project_approvals(pg, consents)
@@ -58,6 +59,18 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         # An updated Observation may measure something else now, or nothing: its old rows go first.
         replaced = [one.change.id for one in written if one.change.type == "Observation" and one.status != 201]
         await project_readings(pg, readings, now, replaced)
+
+
+REGISTERED = timedelta(days=30)
+"""How long whoever registered a person sees them by that alone: time to put a team around them."""
+
+
+def _registrations(written: Sequence[Written], author: str, now: datetime) -> dict[str, list[Grant]]:
+    return {
+        f"Patient/{one.change.id}#registered": [Grant(author, one.change.id, "registered", None, now + REGISTERED)]
+        for one in written
+        if one.change.type == "Patient" and one.status == 201 and author.startswith("Practitioner/")
+    }
 
 
 def _gone(changed: Sequence[Changed]) -> list[str]:

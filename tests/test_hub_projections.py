@@ -1,0 +1,61 @@
+"""The typed tables say what the resources say."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from test_flow_readings import rows
+
+from fhir import store
+from fhir.outcome import Refusal
+from fhir.store import Change, new_id
+from hub import flows
+from hub.access import visible
+from hub.db import Tx
+from hub.identity import IMPORTER, Actor
+
+COORDINATOR = Actor("user", "c", "Pat", "care-coordinator", "Practitioner/pat", ("Practitioner/pat",), "yeovil")
+OTHER = Actor("user", "o", "Lee", "care-coordinator", "Practitioner/lee", ("Practitioner/lee",), "yeovil")
+
+
+def patient(number: str | None = None) -> Change:
+    resource = {"resourceType": "Patient", "name": [{"family": "Archer", "given": ["Ada", "May"]}]}
+    if number:
+        resource["identifier"] = [{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": number}]  # type: ignore[list-item]
+    return Change("create", "Patient", new_id(), resource)
+
+
+class TestRegistration:
+    async def test_only_whoever_registered_a_person_sees_them_until_there_is_a_team(self, tx: Tx) -> None:
+        change = patient()
+        await flows.write(tx, COORDINATOR, [change])
+        with pytest.raises(Refusal) as refused:
+            await store.read(tx.pg, "Patient", change.id, visible(OTHER))
+        assert refused.value.status == 404
+        assert (await store.read(tx.pg, "Patient", change.id, visible(COORDINATOR))).id == change.id
+
+    async def test_the_view_ends_and_a_later_change_of_the_person_does_not_end_it_sooner(self, tx: Tx) -> None:
+        change = patient()
+        await flows.write(tx, COORDINATOR, [change])
+        await flows.write(
+            tx, IMPORTER, [Change("update", "Patient", change.id, {**(change.resource or {}), "active": True})]
+        )
+        ((basis, until),) = await rows(
+            tx, "SELECT basis, until FROM access WHERE patient_id = %s AND subject = 'Practitioner/pat'", change.id
+        )
+        assert basis == "registered"
+        assert timedelta(days=29) < until - datetime.now(UTC) < timedelta(days=31)
+
+
+class TestPerson:
+    async def test_hazard_wrong_patient_an_nhs_number_belongs_to_one_person(self, tx: Tx) -> None:
+        await flows.write(tx, IMPORTER, [patient("999 000 0018")])
+        with pytest.raises(Refusal) as refused:
+            await flows.write(tx, IMPORTER, [patient("9990000018")])
+        assert refused.value.status == 409
+        assert refused.value.issues[0].expression == "Patient.identifier"
+
+    async def test_the_row_holds_what_people_search_by(self, tx: Tx) -> None:
+        change = patient("999 000 0026")
+        await flows.write(tx, IMPORTER, [change])
+        found = await rows(tx, "SELECT nhs_number, search_name FROM person WHERE patient_id = %s", change.id)
+        assert found == [("9990000026", "archer ada may")]

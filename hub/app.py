@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from fhir.outcome import Refusal, operation_outcome, refuse
 from fhir.wire import encode
 from hub import audit, fhir_routes, ingest, pages, upkeep
-from hub.audit import ReadLog
+from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
 from hub.ingest import Submissions
@@ -122,7 +122,9 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    log.error("unexpected error", path=request.url.path, **told(error))
+    # The reference that the page shows is the request's own: it leads from the caller's words to this line.
+    REQUEST_ID.set(request.scope.get("request_id"))
+    log.error("unexpected error", path=request.url.path, request_id=REQUEST_ID.get(), **told(error))
     return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
 
 

@@ -609,6 +609,7 @@ class TestDoor:
 
         monkeypatch.setattr("hub.fhir_routes.authenticate", broken)
         monkeypatch.setattr("hub.identity.authenticate", broken)
+        references: list[str] = []
         async with hub.client() as client:
             for path in ("/fhir/Patient", "/today"):
                 answer = await client.get(path)
@@ -617,9 +618,12 @@ class TestDoor:
                 assert answer.headers["cache-control"] == "no-store"
                 assert SECRET not in answer.text
                 assert "LookupError" not in answer.text
+                references.append(answer.headers["x-request-id"])
+                assert path.startswith("/fhir") or references[-1] in answer.text
         logged = capfd.readouterr()
         assert "builtins.LookupError" in logged.out + logged.err
         assert SECRET not in logged.out + logged.err
+        assert all(reference and reference in logged.out + logged.err for reference in references)
 
     async def test_every_answer_carries_the_security_headers(self, hub: Hub) -> None:
         async with hub.client() as client:

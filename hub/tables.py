@@ -61,7 +61,7 @@ access = Table(
     Column("subject", Name, primary_key=True, comment="reference: Practitioner/x, Organization/y, Patient/z, Device/d"),
     Column("patient_id", Name, primary_key=True),
     Column("source", Name, primary_key=True, comment="resource that grants it, such as CareTeam/x"),
-    Column("basis", Name, nullable=False, comment="self | team | hub | practice | carer | device | emergency"),
+    Column("basis", Name, nullable=False, comment="self, team, hub, practice, carer, device, registered or emergency"),
     Column("since", DateTime(timezone=True), comment="when it begins; null: always has"),
     Column("until", DateTime(timezone=True)),
     Index("access_patient", "patient_id"),

@@ -122,8 +122,7 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # The reference that the page shows is the request's own: it leads from the caller's words to this line.
-    REQUEST_ID.set(request.scope.get("request_id"))
+    # The page shows the same reference: it leads from the caller's words to this line.
     log.error("unexpected error", path=request.url.path, request_id=REQUEST_ID.get(), **told(error))
     return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
 

@@ -92,7 +92,6 @@ class Security:
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get("x-request-id"))
         token = REQUEST_ID.set(request_id)
-        scope["request_id"] = request_id  # for what is answered outside, when something unforeseen happens
         started = False
         secure = scope["scheme"] == "https" or (self._base_url or "").startswith("https:")
 

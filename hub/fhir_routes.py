@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from psycopg import OperationalError, errors
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -47,13 +46,6 @@ class Fhir:
             response = await self._answer(request)
         except Refusal as refusal:
             response = refused(refusal)
-        except (errors.DeadlockDetected, errors.SerializationFailure):
-            response = refused(refuse(409, "conflict", "another request wrote the same records at the same moment"))
-        except errors.QueryCanceled:
-            raise  # too costly, which the application says
-        except OperationalError:
-            busy = refuse(503, "transient", "the database does not answer just now; nothing was saved, try again")
-            response = refused(Refusal(503, busy.issues, {"Retry-After": "2"}))
         except ClientDisconnect:
             return
         if request.method == "HEAD":

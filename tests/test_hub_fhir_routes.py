@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from psycopg import OperationalError, errors
 from rest import Fresh, Rest, running
 
 from fhir.store import new_id
@@ -340,6 +341,29 @@ class TestRefusals:
     async def test_too_large(self, rest: Rest) -> None:
         answer = await rest.system("POST", "/Patient", b" " * (16 * 1024 * 1024 + 1))
         assert answer.status_code == 413
+
+
+class TestTheDatabase:
+    @pytest.mark.parametrize(
+        ("error", "status", "code"),
+        [
+            (errors.DeadlockDetected(), 409, "conflict"),
+            (errors.QueryCanceled(), 503, "too-costly"),
+            (OperationalError("gone"), 503, "transient"),
+            (RuntimeError("family name"), 500, "exception"),
+        ],
+    )
+    async def test_what_goes_wrong_there_is_said_in_fhir(
+        self, rest: Rest, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: str
+    ) -> None:
+        async def broken(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("hub.fhir_routes.authenticate", broken)
+        answer = await rest.client.get("/fhir/Patient")
+        assert answer.status_code == status
+        assert [issue["code"] for issue in decode(answer.content)["issue"]] == [code]
+        assert "family name" not in answer.text
 
 
 class TestMetadata:

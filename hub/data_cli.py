@@ -1,6 +1,7 @@
 """The commands that bring data in and out: `population`, `import`, `export`. Slow imports stand inside them."""
 
 import asyncio
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,6 +80,8 @@ def import_(
     async def run(database: "Database") -> "Summary":
         with _bar("resources", remaining=True) as progress:
             watcher = _Watcher(progress, found)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, watcher.stop)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watcher.stop)
             summary = await importer.run(database, found, watcher, again=again)
             progress.update(watcher.task, completed=watcher.total, description="imported")
             return summary
@@ -92,7 +95,11 @@ def import_(
         errors.print("[bold red]carehub:[/] no .json or .ndjson file there", highlight=False)
         raise typer.Exit(2)
     started = datetime.now(UTC)
-    summary = _with_database(run)
+    try:
+        summary = _with_database(run)
+    except _Stopped as stopped:
+        errors.print("stopped; the same command goes on from here", highlight=False)
+        raise typer.Exit(130) from stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     if report:
         report.write_bytes(importer.report(summary.refused))
@@ -145,8 +152,12 @@ def export(
     console.print(f"{total:,} resources of {len(exported.counts)} types in {out}", highlight=False)
 
 
+class _Stopped(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
 class _Watcher:
-    """Shows an import as a bar over the bytes of all its files."""
+    """Shows an import as a bar over the bytes of all its files, and ends it after a batch when it was stopped."""
 
     def __init__(self, progress: Progress, found: "list[Source]") -> None:
         self._progress = progress
@@ -154,6 +165,10 @@ class _Watcher:
         self.task = progress.add_task("importing", total=self.total, done=0)
         self._before = 0
         self._last = 0
+        self._stopping = False
+
+    def stop(self) -> None:
+        self._stopping = True
 
     def file(self, source: "Source", passed_over: bool) -> None:
         self._before += self._last
@@ -162,6 +177,8 @@ class _Watcher:
 
     def progress(self, source: "Source", offset: int, summary: "Summary") -> None:
         self._progress.update(self.task, completed=self._before + offset, done=summary.resources)
+        if self._stopping:
+            raise _Stopped
 
 
 def _bar(unit: str, remaining: bool = False) -> Progress:

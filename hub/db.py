@@ -52,7 +52,8 @@ class Database:
                 if self._pool.closed:
                     await self._pool.open()
         try:
-            async with self._pool.connection() as connection:
+            # Begun here, not by the first statement: a savepoint that came first would commit by itself.
+            async with self._pool.connection() as connection, connection.transaction():
                 yield Tx(connection)
         except PoolTimeout as error:
             raise psycopg.OperationalError("no database connection became free in time") from error

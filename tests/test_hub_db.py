@@ -76,3 +76,21 @@ async def test_a_statement_that_takes_too_long_is_cancelled(fresh_url: Callable[
                 await tx.pg.execute("SELECT pg_sleep(10)")
     finally:
         await database.close()
+
+
+async def test_a_savepoint_that_comes_first_commits_nothing(database: Database) -> None:
+    class Stop(Exception):
+        pass
+
+    try:
+        async with database.transaction() as tx:
+            async with tx.pg.transaction():
+                await tx.pg.execute(
+                    "INSERT INTO access (subject, patient_id, source, basis) VALUES ('Practitioner/s', 'p', 'c', 'team')"
+                )
+            raise Stop
+    except Stop:
+        pass
+    async with database.transaction() as tx:
+        row = await (await tx.pg.execute("SELECT count(*) FROM access WHERE subject = 'Practitioner/s'")).fetchone()
+    assert row == (0,)

@@ -6,7 +6,10 @@ One connection per process listens, for all open boards of that process.
 
 import asyncio
 import contextlib
+import signal
+import threading
 from collections.abc import AsyncIterator, Iterable
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -37,14 +40,19 @@ class Live:
         self._boards: dict[asyncio.Event, str | None] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._signals: dict[signal.Signals, tuple[Any, Any]] = {}
         self.listening = asyncio.Event()
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._listen(), name="live")
+        self._hear_signals()
 
     async def stop(self) -> None:
-        self._stopping = True
-        self._wake(None)
+        self._hang_up()
+        for number, (before, ours) in self._signals.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, before)
+        self._signals.clear()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -70,6 +78,31 @@ class Live:
                 await asyncio.sleep(PACE)
         finally:
             del self._boards[changed]
+
+    def _hear_signals(self) -> None:
+        """Let every board go as soon as the process is told to end.
+
+        A server waits for its open requests before it shuts the application down, and a board never ends by itself:
+        without this, every restart takes as long as the server's patience. Whoever listened before still hears.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+
+            def heard(got: int, frame: FrameType | None, before: Any = before) -> None:
+                loop.call_soon_threadsafe(self._hang_up)
+                if callable(before):
+                    before(got, frame)
+
+            if callable(before):
+                signal.signal(number, heard)
+                self._signals[number] = (before, heard)
+
+    def _hang_up(self) -> None:
+        self._stopping = True
+        self._wake(None)
 
     @property
     def boards(self) -> int:

@@ -1,6 +1,8 @@
 """Live boards: told at once, only of their hub, still told after PostgreSQL was away."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -110,3 +112,23 @@ async def test_stopping_ends_every_board(database: Database) -> None:
     await asyncio.sleep(0)
     await made.stop()
     assert await asyncio.wait_for(rest, WAIT) == b"ended"
+
+
+async def test_a_process_that_is_told_to_end_lets_every_board_go(database: Database) -> None:
+    """A server waits for its open requests before it stops the application: a board must not keep it waiting."""
+    heard: list[int] = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    made = Live(database.url)
+    try:
+        ours = signal.getsignal(signal.SIGTERM)
+        await made.start()
+        board = await opened(made, "hub-1")
+        rest = asyncio.ensure_future(anext(board, b"ended"))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await asyncio.wait_for(rest, WAIT) == b"ended"
+        assert heard == [signal.SIGTERM]
+        await made.stop()
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, usual)

@@ -68,7 +68,7 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def stub(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path)
     service.await_answer()
     yield service
@@ -77,43 +77,43 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.mark.fault
-def test_processes_that_are_killed_again_and_again_are_replaced(service: Service) -> None:
+def test_processes_that_are_killed_again_and_again_are_replaced(stub: Service) -> None:
     for _ in range(6):
-        pid = service.await_answer()
+        pid = stub.await_answer()
         os.kill(pid, signal.SIGKILL)
-        service.await_answer(lambda other, pid=pid: other != pid)  # type: ignore[misc]
-    assert service.process.poll() is None
+        stub.await_answer(lambda other, pid=pid: other != pid)  # type: ignore[misc]
+    assert stub.process.poll() is None
 
 
 @pytest.mark.fault
-def test_a_killed_parent_takes_its_processes_along(service: Service) -> None:
-    before = service.await_answer()
-    service.process.kill()
-    service.process.wait(10)
+def test_a_killed_parent_takes_its_processes_along(stub: Service) -> None:
+    before = stub.await_answer()
+    stub.process.kill()
+    stub.process.wait(10)
     deadline = time.monotonic() + 10
     while True:
         try:
-            service.answer()
+            stub.answer()
         except httpx.TransportError:
             break
         assert time.monotonic() < deadline, "orphans still hold the port"
         time.sleep(0.05)
-    service.process = service.start()
-    assert service.await_answer() != before
+    stub.process = stub.start()
+    assert stub.await_answer() != before
 
 
-def test_a_request_in_flight_is_answered_before_it_stops(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+def test_a_request_in_flight_is_answered_before_it_stops(stub: Service) -> None:
+    with socket.create_connection(("127.0.0.1", stub.port), timeout=20) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         time.sleep(0.5)  # long enough to arrive, shorter than the answer takes
-        service.process.send_signal(signal.SIGTERM)
+        stub.process.send_signal(signal.SIGTERM)
         assert client.recv(100).startswith(b"HTTP/1.1 200")
-    assert service.process.wait(20) == 0
+    assert stub.process.wait(20) == 0
 
 
-def test_an_application_that_cannot_be_made_ends_it(service: Service, tmp_path: Path) -> None:
+def test_an_application_that_cannot_be_made_ends_it(stub: Service, tmp_path: Path) -> None:
     (tmp_path / "stub.py").write_text("def create_app(): raise RuntimeError('cannot')")
-    service.process.terminate()
-    service.process.wait(20)
-    service.process = service.start()
-    assert service.process.wait(60) != 0
+    stub.process.terminate()
+    stub.process.wait(20)
+    stub.process = stub.start()
+    assert stub.process.wait(60) != 0

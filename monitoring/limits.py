@@ -113,6 +113,8 @@ class Order:
 _BOUNDS = ("low-red", "low-amber", "high-amber", "high-red")
 LONGEST_HOURS = 24 * 366.0
 """A reading asked for less often than once a year is not home monitoring, and nothing is overdue."""
+SHORTEST_HOURS = 1 / 60
+"""FHIR allows any decimal as a period, also a negative one."""
 
 _HOURS = {"h": 1.0, "d": 24.0, "wk": 168.0, "min": 1 / 60}
 
@@ -140,7 +142,7 @@ def from_service_request(resource: JSON) -> Order | None:
     every = None
     if repeat.get("frequency") and repeat.get("period") and repeat.get("periodUnit") in _HOURS:
         every = float(repeat["period"]) * _HOURS[repeat["periodUnit"]] / float(repeat["frequency"])
-        every = every if every <= LONGEST_HOURS else None
+        every = every if SHORTEST_HOURS <= every <= LONGEST_HOURS else None
     review = extensions.get(EXT + "review-on", {}).get("valueDate")
     requester = resource.get("requester", {})
     order = Order(

@@ -72,6 +72,8 @@ class TestOrder:
             ({"frequency": 1, "period": 1, "periodUnit": "wk"}, 168),
             ({"frequency": 2, "period": 1, "periodUnit": "a"}, None),
             ({"frequency": 1, "period": Decimal("1E+400"), "periodUnit": "d"}, None),
+            ({"frequency": 1, "period": Decimal("1E-100"), "periodUnit": "d"}, None),
+            ({"frequency": 1, "period": -1, "periodUnit": "d"}, None),
             ({}, None),
         ],
     )

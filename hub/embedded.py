@@ -156,7 +156,6 @@ def configuration(cluster: Path) -> dict[str, str]:
         "min_wal_size": "256MB",
         "max_wal_size": "2GB",
         "checkpoint_timeout": "15min",
-        "wal_compression": "on",
         "random_page_cost": "1.1",
         # Short statements from many clients: parallel plans cost start-up time, and containers give 64 MB of /dev/shm.
         "max_parallel_workers_per_gather": "0",

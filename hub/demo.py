@@ -96,7 +96,7 @@ class Demonstration:
     def run(self, ready: Callable[[str], None]) -> None:
         """Until SIGINT or SIGTERM. *ready* is given a device key when everything answers. Raises Failed."""
         self._free()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._own()
         # SIGTERM ends everything the way Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with embedded.kept(self.data_dir) as server, self._stopping():
@@ -109,15 +109,30 @@ class Demonstration:
             ready(key)
             self._watch()
 
+    @property
+    def people(self) -> Path:
+        """Where the synthetic people are kept as files. The folder is made first, and tells a demonstration's data
+        directory from one that holds somebody's records."""
+        return self.data_dir / "population"
+
+    def _own(self) -> None:
+        if (self.data_dir / "postgres").exists() and not self.people.exists():
+            raise Failed(
+                f"{self.data_dir} holds a database that no demonstration made; give --data-dir another folder."
+            )
+        self.people.mkdir(parents=True, exist_ok=True)
+
     def reset(self) -> None:
-        """Forget everything that a demonstration kept here. Raises Failed while one runs."""
+        """Forget everything that a demonstration kept here. Raises Failed while one runs, or when it is not one's."""
+        self._own()
         cluster = self.data_dir / "postgres"
         if cluster.exists() and embedded.running(cluster) is not None:
             # A demonstration that was killed leaves PostgreSQL running: the last to leave stops it.
             embedded.start(self.data_dir).stop()
             if embedded.running(cluster) is not None:
                 raise Failed(f"Another demonstration runs in {self.data_dir}; stop it first.")
-        for path in (cluster, self.data_dir / "population"):
+        # The folder of people goes last: without it what is left would belong to nobody.
+        for path in (cluster, self.people):
             if path.exists():
                 shutil.rmtree(path)
 
@@ -134,7 +149,7 @@ class Demonstration:
 
     async def _load(self, database: Database) -> None:
         """Resumable: the files are made once, and the import knows how far it got with each."""
-        folder = self.data_dir / "population"
+        folder = self.people
         recipe = folder / "recipe.json"
         if not recipe.exists():
             self.tell(f"Making {self.size:,} people and their readings")

@@ -121,6 +121,17 @@ class TestDemonstration:
         assert not (folder / "postgres").exists()
         assert (folder / "mine.txt").read_text() == "keep"
 
+    def test_records_of_real_people_are_neither_joined_nor_forgotten(self, tmp_path: Path) -> None:
+        """Hazard: synthetic people among real ones. `serve` keeps its database in the same place by default."""
+        (tmp_path / "postgres").mkdir()
+        for act in (
+            Demonstration(free_port(), tmp_path).reset,
+            lambda: Demonstration(free_port(), tmp_path).run(print),
+        ):
+            with pytest.raises(Failed, match="no demonstration made"):
+                act()
+        assert (tmp_path / "postgres").is_dir()
+
     def test_a_taken_port_is_told_before_anything_starts(self, tmp_path: Path) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

@@ -78,6 +78,14 @@ SHORT_FORMS = {
 _WEIGHTS = [origin[0] for origin in ORIGINS]
 
 
+_ORIGIN_OF = {family: number for number, origin in reversed(list(enumerate(ORIGINS))) for family in origin[3]}
+
+
+def origin(family: str) -> int:
+    """Index in ORIGINS of where a family name comes from."""
+    return _ORIGIN_OF[family]
+
+
 def draw(rng: Random, gender: str) -> tuple[str, str]:
     """A given and a family name for `female` or `male`."""
     _, women, men, families = rng.choices(ORIGINS, _WEIGHTS)[0]

@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from random import Random
 
 from care_plans.plan import Plan, fingerprint
-from hub.demonstration import words
+from hub.demonstration import names, words
 from hub.demonstration.codes import (
     JSON,
     LOCAL,
@@ -237,7 +237,9 @@ def goals_of(person: Person, today: date, rng: Random) -> Iterator[JSON]:
 def plan(person: Person, goals: list[JSON], today: date, rng: Random) -> JSON:
     author = person.coordinator or person.coach or person.gp
     started = 40 + person.number % 200
-    what_matters = rng.choice(words.WHAT_MATTERS)
+    # Often enough that origins show, not so often that they define anyone.
+    own = 6 * words.WHAT_MATTERS_BY_ORIGIN.get(names.origin(person.family), ())
+    what_matters = rng.choice(words.WHAT_MATTERS + own)
     if_worse = " ".join(text for condition in person.conditions[:2] for text in condition.if_worse)
     activities = []
     for position, condition in enumerate(person.conditions):

@@ -160,13 +160,10 @@ WHAT_MATTERS = (
     "Getting back to the skittles team, even if it is only to keep the score.",
     "Looking after Pauline. She had her stroke first, so I have to keep going.",
     "Keeping my licence. Out here, no car means no life.",
-    "Cooking for the family at Eid. I want to stand in my own kitchen for it this year.",
     "Sleeping through. I could face anything if I had slept.",
     "I want fewer appointments. Last month I was at the hospital five times for five different bits of me.",
-    "Speaking Polish with someone now and then. Since Janek died the days are very quiet.",
     "Watching the rugby with my brother without having to explain what is in my bag.",
     "My independence. I will use the walking frame, but I will not be hurried.",
-    "Going to Goa once more to see my sister. The doctor says maybe, so we are planning for maybe.",
     "Bees. I have four hives and I mean to die with four hives.",
     "Not going into a home. Mum did, and I promised myself.",
     "Being able to read. If my eyes go I want talking books sorted out before, not after.",
@@ -175,6 +172,32 @@ WHAT_MATTERS = (
     "Being there for my son. He is forty but he still needs his mum to ring the council for him.",
     "Peace and quiet, my records, and nobody wearing a lanyard before ten o'clock.",
 )
+
+# Index of the origin in names.ORIGINS -> what people from there also say.
+WHAT_MATTERS_BY_ORIGIN = {
+    1: (
+        "Speaking Polish with someone now and then. Since Janek died the days are very quiet.",
+        "Mass at nine on Sundays, and making pierogi with my granddaughter after.",
+    ),
+    2: (
+        "Cooking for the whole family when they come. I want to stand in my own kitchen for it this year.",
+        "Going home once more to see my sister. The doctor says maybe, so we are planning for maybe.",
+    ),
+    3: (
+        "Singing at church with my hat on. They keep my seat by the heater.",
+        "My domino club on a Friday, and nobody telling me to go to bed early.",
+    ),
+    4: ("My vegetables and my vines. I planted them when we came here in 1971.",),
+    5: ("Having the family round one big table at New Year. I still want to do the fish myself.",),
+    6: ("Talking to my brother every evening. The call does me more good than the tablets.",),
+}
+ABOUT_ME_BY_ORIGIN = {
+    1: ("Speaks English and Polish; likes letters in large print.",),
+    2: ("Vegetarian, no alcohol. My son interprets when it is complicated, but talk to me first.",),
+    3: ("Came in 1962 to drive the buses. Always on time and expects the same.",),
+    5: ("Speaks Cantonese at home. Please write numbers down.",),
+    6: ("Needs an interpreter for anything longer than hello. Tea is always ready.",),
+}
 
 OTHER_GOALS = (
     "Get to the WI meeting on the third Thursday, by bus, on my own.",
@@ -196,12 +219,10 @@ ABOUT_ME = (
     "Used to run the school kitchen. Prefers to be asked, not told. Glasses are always on my head.",
     "Lives with wife and two cats. Please ring before coming: the lane floods.",
     "Worked on the farm all my life. Up at five, asleep by nine, so no evening calls.",
-    "Speaks English and Polish; likes letters in large print.",
     "Was a bus driver for thirty years. Does not like needles; look away and keep talking.",
     "Lives alone since 2019. The key is with Jean next door. Takes time to get to the door.",
     "Taught maths. Wants to see the numbers and the chart, not a summary.",
     "Cares for a son with learning disabilities, who must be told who is coming.",
-    "Vegetarian, no alcohol, prays at midday on Fridays.",
     "Chatty, will say that everything is fine. Ask twice.",
     "Reads lips. Face me when you talk, and write down names of medicines.",
     "Was a nurse, so no baby talk please. Worries more than lets on.",

@@ -1,6 +1,7 @@
 """What must hold before anything is written: who may write what for whom, and the rules of each type."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,13 +9,14 @@ import care_plans.facts
 import care_plans.rules
 from care_plans.facts import Facts, Pair
 from fhir.index import patient_of
-from fhir.outcome import refuse
+from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
 from fhir.store import Change, Key, Stored
 from hub import access
 from hub.db import Tx
 from hub.identity import Actor
-from monitoring.limits import from_service_request
+from monitoring import flags
+from monitoring.limits import Order, from_service_request
 
 JSON = dict[str, Any]
 
@@ -100,27 +102,93 @@ async def hold(
         unknown = Facts("", now, can_import=can_import)
         for pair in pairs:
             care_plans.rules.check(pair, facts, unknown)
+    await _limits_are_a_clinicians(tx, actor, changes, before)
     for change in changes:
-        if change.type == "ServiceRequest" and change.resource is not None:
-            # Limits are a clinician's act; a referral is not. Reading them refuses limits out of order.
-            order = from_service_request(change.resource)
-            sets_limits = order is not None and (order.personal or order.scale is not None)
-            if sets_limits and not (actor.can("limit.set") or actor.can("record.import")):
-                raise refuse(
-                    403, "forbidden", f"Your role ({actor.role}) may not set limits.", "ServiceRequest.extension"
-                )
         if change.type == "Flag":
-            _flag_closes_with_permission(actor, change, before)
+            _flag_is_answered_with_permission(actor, change, before)
     return facts
 
 
-def _flag_closes_with_permission(actor: Actor, change: Change, before: Mapping[Key, Stored]) -> None:
-    """A flag that the rules raised is closed by someone who may close flags, whichever door they come through."""
+async def _limits_are_a_clinicians(
+    tx: Tx, actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored]
+) -> None:
+    """Limits, and the SpO2 scale, are a clinician's act, and so is every way to end them: change, deletion, or a later
+    order of the same measure, which takes the place of this one. A referral is nobody's limit.
+    """
+    # Reading the orders refuses limits out of order, whoever sends them.
+    orders = [(change, _limiting(change.resource)) for change in changes if change.type == "ServiceRequest"]
+    if not orders or actor.can("limit.set") or actor.can("record.import"):
+        return
+    following: dict[tuple[str, str], Change] = {}
+    for change, after in orders:
+        stored = before.get((change.type, change.id))
+        was = _limiting(stored.resource) if stored is not None else None
+        if any(one is not None and _sets_limits(one) for one in (was, after)):
+            raise _not_their_limits(actor)
+        if after is not None and after.active:
+            following[after.patient_id, after.measure] = change
+    if following:
+        rows = await tx.pg.execute(
+            "SELECT 1 FROM monitoring_limit JOIN unnest(%s::text[], %s::text[]) AS one(patient_id, measure)"
+            " USING (patient_id, measure) WHERE active"
+            " AND coalesce(low_red, low_amber, high_amber, high_red, scale) IS NOT NULL LIMIT 1",
+            ([one for one, _ in following], [measure for _, measure in following]),
+        )
+        if await rows.fetchone() is not None:
+            raise _not_their_limits(actor)
+
+
+def _limiting(resource: JSON | None) -> Order | None:
+    return from_service_request(resource) if resource is not None else None
+
+
+def _sets_limits(order: Order) -> bool:
+    return order.personal or order.scale is not None
+
+
+def _not_their_limits(actor: Actor) -> Refusal:
+    text = f"Your role ({actor.role}) may not set limits, change them or take them away."
+    return refuse(403, "forbidden", text, "ServiceRequest.extension")
+
+
+def _flag_is_answered_with_permission(actor: Actor, change: Change, before: Mapping[Key, Stored]) -> None:
+    """What the rules found is the rules' to say. Whichever door they come through, people acknowledge a flag or, with
+    the permission, end it, in their own name; they make none, and change neither its severity nor its readings.
+    """
     stored = before.get((change.type, change.id))
-    was_active = stored is not None and stored.resource is not None and stored.resource.get("status") == "active"
-    still_active = change.resource is not None and change.resource.get("status") == "active"
-    if was_active and not still_active and not actor.can("flag.resolve"):
+    was = stored.resource if stored is not None else None
+    active = [one is not None and one.get("status") == "active" for one in (was, change.resource)]
+    if active == [True, False] and not actor.can("flag.resolve"):
         raise refuse(403, "forbidden", f"Your role ({actor.role}) may not close flags.", "Flag.status")
+    if actor.can("record.import"):
+        return
+    found, said = (flags.from_fhir(one, 0) if one is not None else None for one in (was, change.resource))
+    if found == said:
+        return
+    if found is None or said is None or not _answers(actor, found, said):
+        text = "A flag that a rule raised is acknowledged or ended, in your own name and saying why; rules do the rest."
+        raise refuse(403, "forbidden", text, "Flag.extension")
+
+
+def _answers(actor: Actor, found: flags.Flag, said: flags.Flag) -> bool:
+    """Whether *said* is *found* with an acknowledgement or an end by *actor*, and nothing else."""
+    acknowledged = replace(
+        found,
+        state=flags.ACKNOWLEDGED,
+        acknowledged_by=actor.reference,
+        acknowledged_at=said.acknowledged_at,
+        acknowledged_why=said.acknowledged_why,
+    )
+    if found.state == flags.OPEN and said == acknowledged:
+        return True
+    ended = replace(
+        found,
+        state=said.state,
+        resolved_by=actor.reference,
+        resolved_at=said.resolved_at,
+        resolved_why=said.resolved_why,
+    )
+    return found.live and not said.live and said == ended
 
 
 def _pair(change: Change, before: Mapping[Key, Stored]) -> Pair:

@@ -86,7 +86,7 @@ async def test_a_savepoint_that_comes_first_commits_nothing(database: Database) 
         async with database.transaction() as tx:
             async with tx.pg.transaction():
                 await tx.pg.execute(
-                    "INSERT INTO access (subject, patient_id, source, basis) VALUES ('Practitioner/s', 'p', 'c', 'team')"
+                    "INSERT INTO access (subject, patient_id, source, basis) VALUES ('Practitioner/s', 'p', 'c', 't')"
                 )
             raise Stop
     except Stop:

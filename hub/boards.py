@@ -1,6 +1,8 @@
 """What the Today and MDT boards ask of the database: few statements, ranked, limited to whom the actor may see.
 
-Both boards page by keyset, so a row that is resolved meanwhile neither hides nor repeats another.
+Both boards page by keyset, so a row that is resolved meanwhile neither hides nor repeats another. Their statements are
+never prepared on the server: after ten runs PostgreSQL would settle on one plan for every hub and caseload, which was
+four times slower with 110,000 people.
 """
 
 import base64
@@ -228,7 +230,7 @@ async def today(
         )
     items = (_ITEMS_HUB if scope == "hub" else _ITEMS_MINE) + _TODAY
     cursor = pg.cursor(row_factory=dict_row)
-    await cursor.execute(items.format(**parts), values)
+    await cursor.execute(items.format(**parts), values, prepare=False)
     found = await cursor.fetchall()
     counts = dict(found[0]["counts"]) if found else {}
     rows = []
@@ -265,6 +267,7 @@ async def caseload(pg: psycopg.AsyncConnection[Any], actor: Actor, now: datetime
                count(*) FILTER (WHERE plan.id IS NULL) AS no_plan
         FROM mine LEFT JOIN plan ON plan.patient_id = mine.patient_id AND plan.status = 'active'""",
         {"me": actor.reference, "now": now, "review_by": review_by},
+        prepare=False,
     )
     found = await cursor.fetchone()
     assert found is not None
@@ -343,7 +346,8 @@ async def mdt(
             " OR (severity = %(severity)s AND (opened, id) > (%(opened)s::timestamptz, %(id)s::text)))"
         )
     cursor = pg.cursor(row_factory=dict_row)
-    await cursor.execute(_MDT.format(where=where, chip=_MDT_CHIPS.get(chip or "", "true"), after=further), values)
+    statement = _MDT.format(where=where, chip=_MDT_CHIPS.get(chip or "", "true"), after=further)
+    await cursor.execute(statement, values, prepare=False)
     found = await cursor.fetchall()
     counts = {name: found[0][f"n_{name}"] for name in ("all", *_MDT_CHIPS)}
     rows = [

@@ -40,6 +40,7 @@ async def audit(request: Request) -> Response:
             f" WHERE {_CONDITIONS[chosen]} AND (%(patient)s = '' OR patient_id = %(patient)s)"
             " AND (%(before)s::bigint IS NULL OR seq < %(before)s) ORDER BY seq DESC LIMIT %(limit)s",
             values,
+            prepare=False,
         )
         found = await rows.fetchall()
         names = await boards.names(tx.pg, {row[2] for row in found})

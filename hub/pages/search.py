@@ -111,6 +111,8 @@ async def search(pg: psycopg.AsyncConnection[Any], actor: Actor, asked: Wanted, 
         f"SELECT {_FOUND} FROM person WHERE {condition} AND {allowed.text}"
         " ORDER BY person.search_name, person.patient_id LIMIT %s",
         (*values, *allowed.params, limit + 1),
+        # A prepared plan cannot know how the words begin, so it would read the whole table.
+        prepare=False,
     )
     return await cursor.fetchall()
 
@@ -129,6 +131,7 @@ async def mine(
                    (SELECT last.search_name, last.patient_id FROM person last WHERE last.patient_id = %s))
             ORDER BY person.search_name, person.patient_id LIMIT %s""",
         (actor.reference, after, after, limit + 1),
+        prepare=False,
     )
     return await cursor.fetchall()
 

@@ -85,7 +85,7 @@ async def evaluate(
         async with tx.pg.transaction():  # a savepoint
             findings = await _findings(tx, new, now, await _facts(tx, people) if facts is None else facts)
     except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
-        log.exception("evaluation failed", people=len(people))
+        log.error("evaluation failed", people=len(people), **told(error))
         findings = [
             Failure(one, "evaluation", 1, error, tuple(r for r in new if r.patient_id == one)).finding()
             for one in people

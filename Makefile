@@ -55,6 +55,7 @@ wheel: .venv/dev.stamp assets  ## dist/care_hub-*.whl, assets included
 assets: hub/assets/packages.json  ## the browser's files, from npm
 
 hub/assets/packages.json: package.json package-lock.json assets.mjs | .venv/run.stamp
+	@echo "Fetching the browser's files"
 	@if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null; then \
 		npm ci --silent && node assets.mjs; \
 	else \
@@ -82,11 +83,13 @@ browser:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv is missing (Debian: apt-get install python3-venv)." >&2; exit 1; }
 
 .venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@echo "Fetching the packages (a minute the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/run.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Fetching the packages for development"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:  ## remove what was built; data stays

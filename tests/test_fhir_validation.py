@@ -334,15 +334,15 @@ def test_a_vital_sign_is_checked_in_microseconds() -> None:
     raw = encode(PULSE)
     parse(raw)
     best = min(timed(raw) for _ in range(5))
-    # 15,000 a second on one core is the aim; the bound leaves room for a busy machine.
+    # 15,000 a second on one core is the aim, about 50,000 the rule; the bound leaves room for slow machines.
     assert best < 1 / 5_000
 
 
 def timed(raw: bytes, times: int = 500) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(times):
         parse(raw)
-    return (time.perf_counter() - begin) / times
+    return (time.process_time() - begin) / times
 
 
 THREADS = """

@@ -51,10 +51,10 @@ def test_refuses_with_the_reason(name: str) -> None:
     "raw", [b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000, b'{"a":' * 65 + b"1" + b"}" * 65]
 )
 def test_deep_nesting_is_refused_at_once(raw: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(Refusal, match="deeper than 64"):
         decode(raw)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 def test_the_deepest_allowed_nesting_is_read() -> None:
@@ -85,8 +85,8 @@ def test_colons_and_quotes_inside_text_are_no_keys() -> None:
 
 @pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1.5,"])
 def test_a_body_that_would_fill_the_memory_is_refused_unread(part: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(Refusal) as caught:
         decode(b'{"a":[' + part * 2_000_000 + b"1]}")
     assert caught.value.status == 413
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5

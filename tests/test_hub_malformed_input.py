@@ -89,10 +89,10 @@ BODIES = {
 @pytest.mark.parametrize("path", ["/Patient", "", "/Observation"])
 @pytest.mark.parametrize("name", BODIES)
 async def test_bodies(rest: Rest, name: str, path: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     response = await rest.system("POST", path, BODIES[name])
     assert 400 <= response.status_code < 500
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     assert len(response.content) < 100_000
 
 

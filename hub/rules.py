@@ -38,6 +38,10 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
             continue
         people = _people(change, stored)
         linked, new = bool(people), change.method != "delete" and stored is None
+        gone = change.method == "delete" and (stored is None or stored.body is None)
+        if gone and access.may_write(actor, change.type) and not access.may_write(actor, change.type, linked=False):
+            # The answer for one that is there and not theirs: who is a patient elsewhere shows in neither.
+            raise _unknown(change)
         # Sending the same again changes nothing: whoever may add it may repeat it.
         if not access.may_write(actor, change.type, linked, new) and not (
             access.may_write(actor, change.type, linked) and _same(stored, change.resource)
@@ -51,13 +55,17 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
     for unknown in wanted - await access.writable_patients(tx.pg, actor, wanted):
         change = about[unknown]
         if change.method != "create" and (change.type, change.id) in before:
-            raise refuse(404, "not-found", f"{change.type}/{change.id} is not known here.", change.type)
+            raise _unknown(change)
         raise refuse(
             403,
             "forbidden",
             f"You are not in the care of Patient/{unknown}, or there is no such person.",
             f"{change.type}.{'id' if change.type == 'Patient' else 'subject'}",
         )
+
+
+def _unknown(change: Change) -> Refusal:
+    return refuse(404, "not-found", f"{change.type}/{change.id} is not known here.", change.type)
 
 
 def _answered(actor: Actor, stored: Stored | None, resource: JSON | None) -> bool:

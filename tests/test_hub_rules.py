@@ -52,6 +52,23 @@ async def change(tx: Tx, actor: Actor, resource: JSON | None, type_: str, id_: s
         await flows.write(tx, actor, [Change("delete" if resource is None else "update", type_, id_, resource)])
 
 
+async def test_deleting_what_is_not_there_answers_as_for_another_persons_record(tx: Tx) -> None:
+    """Or a guess at an id would tell whether somebody is a patient."""
+    subject = {"reference": f"Patient/{await person(tx)}"}
+    some: list[JSON] = [{"resourceType": "Condition", "id": new_id(), "subject": subject} for _ in range(2)]
+    elsewhere, gone = some
+    for one in (elsewhere, gone):
+        await flows.write(tx, IMPORTER, [Change("create", "Condition", one["id"], one)])
+    await change(tx, IMPORTER, None, "Condition", gone["id"])
+    stranger = Actor("user", "x", "Xan", "clinician", "Practitioner/xan", ("Practitioner/xan",))
+    said = set()
+    for id_ in (elsewhere["id"], gone["id"], "never-there"):
+        with pytest.raises(Refusal) as caught:
+            await change(tx, stranger, None, "Condition", id_)
+        said.add((caught.value.status, str(caught.value).replace(id_, "ID")))
+    assert len(said) == 1 and said.pop()[0] == 404
+
+
 class TestLimits:
     """Hazard: limits that a clinician set are gone, and nobody watches the level any more."""
 

@@ -17,11 +17,23 @@ class Aliases:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
+        self._nicknames: dict[str, str] = {}
         self._conditions: dict[str, str] = {}
 
-    def add(self, reference: str, names: Iterable[str]) -> None:
-        for name in names:
+    def enter(self, entries: Iterable[Entry]) -> None:
+        """Begin a file: hear of all its entries, and forget what the file before meant by its nicknames."""
+        self._nicknames = {}
+        for entry in entries:
+            self._add(entry, entry.reference)
+
+    def _add(self, entry: Entry, reference: str) -> None:
+        for name in entry.aliases:
             self._known[name] = reference
+        if entry.nickname:
+            self._nicknames[entry.nickname] = reference
+
+    def _find(self, name: str) -> str | None:
+        return self._known.get(name) or self._nicknames.get(name)
 
     async def settle(self, database: Database, entries: Sequence[Entry]) -> list[Entry]:
         """Make every reference in *entries* a literal one, in place; gives the entries still to be written.
@@ -51,7 +63,7 @@ class Aliases:
     def _resolve(self, entries: Iterable[Entry]) -> dict[int, list[str]]:
         """References that stay loose, by the number of the entry."""
         found = {
-            entry.number: sources.resolve(entry.resource, self._known.get)
+            entry.number: sources.resolve(entry.resource, self._find)
             for entry in entries
             if entry.loose and entry.resource is not None and entry.refusal is None
         }
@@ -73,7 +85,7 @@ class Aliases:
                 entry.condition = None
                 return
             met = self._conditions[criteria] = found[0]
-        self.add(met, entry.aliases)
+        self._add(entry, met)
         if entry.replaces:
             entry.id = met.partition("/")[2]
             entry.condition = None

@@ -148,10 +148,10 @@ class _Importing:
     async def _batches(self, source: Source, digest: bytes, done: int) -> AsyncIterator[list[Entry]]:
         """Batches of entries, the next one read and checked while the database is busy with the one before."""
         found: Iterator[Entry] = sources.entries(source, digest, done)
+        self._aliases.enter(())
         if not source.lines:
             everything = await asyncio.to_thread(list, found)
-            for entry in everything:
-                self._aliases.add(entry.reference, entry.aliases)
+            self._aliases.enter(everything)
             found = (entry for entry in everything if entry.number > done)
         reading = asyncio.create_task(asyncio.to_thread(list, islice(found, BATCH)))
         try:

@@ -59,9 +59,10 @@ class Source:
 class Entry:
     """One entry of a file, counted from 1. Either *refusal* says what is wrong, or *resource* has passed validation.
 
-    *aliases* are what others may call it (`urn:uuid:...`, an absolute URL). *condition* is a query for who may be there
-    already: such a one stays as it is or, with *replaces*, gets this as its new version. *loose* says that there may be
-    references by urn or by search. *offset* is how far the file has been read, in bytes.
+    *aliases* are what others may call it (`urn:uuid:...`, an absolute URL), *nickname* (`Type/id`) what only entries of
+    the same file mean by it, since the sender's id may be somebody else's here. *condition* is a query for who may be
+    there already: such a one stays as it is or, with *replaces*, gets this as its new version. *loose* says that there
+    may be references by urn or by search. *offset* is how far the file has been read, in bytes.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Entry:
     resource: JSON | None
     offset: int
     aliases: tuple[str, ...] = ()
+    nickname: str | None = None
     condition: str | None = None
     replaces: bool = False
     loose: bool = False
@@ -123,7 +125,7 @@ def resolve(node: Any, find: Callable[[str], str | None]) -> list[str]:
         current = below.pop()
         if type(current) is dict:
             reference = current.get("reference")
-            if type(reference) is str and (":" in reference or "?" in reference):
+            if type(reference) is str:
                 known = find(reference)
                 if known is not None:
                     current["reference"] = known
@@ -250,10 +252,9 @@ def _entry_of_bundle(element: Any, number: int, offset: int, fingerprint: bytes)
         ident = _uuid(full_url) or _made_id(fingerprint, number)
     else:
         ident = str(own) if own else _made_id(fingerprint, number)
-    aliases = [full_url] if full_url else []
+    entry = Entry(number, kind, ident, resource, offset, (full_url,) if full_url else (), loose=True)
     if own and own != ident:
-        aliases.append(f"{kind}/{own}")
-    entry = Entry(number, kind, ident, resource, offset, tuple(aliases), loose=True)
+        entry.nickname = f"{kind}/{own}"
     entry.replaces = method == "PUT" and bool(searches)
     entry.condition = criteria if entry.replaces else (str(request.get("ifNoneExist") or "") or None)
     return _checked(entry)

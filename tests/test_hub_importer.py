@@ -204,7 +204,12 @@ class TestReferences:
         database = await fresh_database()
         await imported(database, written(tmp_path / "a.ndjson", [{**PERSON, "id": "1"}]))
         stranger = {"resourceType": "Patient", "id": "1", "name": [{"family": "Slade"}]}
-        await imported(database, written(tmp_path / "b.json", bundle("transaction", posted(stranger, UUIDS[7]))))
+        about = {"resourceType": "Condition", "subject": {"reference": "Patient/1"}}
+        content = bundle("transaction", posted(about, UUIDS[8]), posted(stranger, UUIDS[7]))
+        await imported(database, written(tmp_path / "b.json", content))
+        assert await one(database, "SELECT patient_id FROM r_condition") == UUIDS[7]
+        await imported(database, written(tmp_path / "c.json", bundle("collection", {"resource": {**about, "id": "c"}})))
+        assert await one(database, "SELECT patient_id FROM r_condition WHERE id = 'c'") == "1"
         assert await one(database, "SELECT family FROM person WHERE patient_id = '1'") == "Govier"
         assert await one(database, "SELECT family FROM person WHERE patient_id = %s", UUIDS[7]) == "Slade"
 

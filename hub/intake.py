@@ -198,7 +198,7 @@ def _receipt(item: _Item) -> Receipt:
 
 
 async def file_refusals(tx: Tx, refused: Sequence[tuple[Actor, bytes, Refusal]]) -> None:
-    """Keep what was refused, as it came: the devices page counts it, and nothing that a device says is lost."""
+    """Keep what was refused, as it came: the devices page says so, and nothing that a device says is lost."""
     if not refused:
         return
     await tx.pg.execute(

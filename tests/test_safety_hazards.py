@@ -10,7 +10,7 @@ from fhir.store import Change, new_id
 from hub import flows
 from hub.db import Tx
 from hub.identity import IMPORTER, Actor
-from hub.pages import flags, me, person, records
+from hub.pages import devices, flags, me, person, records
 from monitoring.limits import Limits, Order, to_service_request
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -113,3 +113,14 @@ class TestWrongReading:
         await flows.mark_wrong(tx, IMPORTER, receipt.observation_id, "The probe was on the cat")
         assert await rows(tx, "SELECT quality FROM reading WHERE patient_id = %s", patient_id) == [("wrong",)]
         assert await rows(tx, "SELECT state, count FROM flag WHERE patient_id = %s", patient_id) == [("open", 1)]
+
+
+class TestNothingIsLostSilently:
+    async def test_the_devices_page_counts_what_was_refused_and_says_why(self, tx: Tx) -> None:
+        patient_id, device = await person_with_device(tx)
+        wrong_unit = {"value": 12, "unit": "kPa", "system": "http://unitsofmeasure.org", "code": "kPa"}
+        await send(tx, device, spo2(patient_id, "97"), spo2(patient_id, "97", valueQuantity=wrong_unit))
+        operations = Actor("user", "o", "Jean", "operations", "Practitioner/o", ("Practitioner/o",))
+        found = {row[0]: row for row in await devices.fleet(tx.pg, operations)}
+        assert found[device.id][4] is not None
+        assert found[device.id][5:] == (1, "wrong-unit")

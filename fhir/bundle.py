@@ -20,7 +20,7 @@ JSON = dict[str, Any]
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}
 
 _ETAG = re.compile(r'\A(?:W/)?"?([1-9][0-9]{0,8})"?\Z')
-_REST_URL = re.compile(r"\A(?:(?P<base>[a-z][a-z0-9+.\-]*://\S+)/)?(?P<local>[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64})\Z")
+_REST_URL = re.compile(r"\A(?P<base>[a-z][a-z0-9+.\-]*://\S+)/[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}\Z")
 _VERSION = re.compile(r"/_history/[A-Za-z0-9.\-]{1,64}\Z")
 _LINKS = frozenset({"reference", "uri", "url", "valueUri", "valueUrl", "valueUuid", "valueOid"})
 _NARRATIVE_LINK = re.compile(r"""((?:href|src)\s*=\s*["'])([^"']+)""")
@@ -64,11 +64,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps in the order in which they are carried out, and what the entries call one another."""
+    """The steps in the order in which they are carried out, and what the entries call one another.
+
+    `names` are the `fullUrl`s by position, `bases` the servers that entries come from: `https://a.example/fhir` for
+    `https://a.example/fhir/Patient/7`. Only there does `Patient/7` mean that entry; elsewhere it is the hub's own.
+    """
 
     kind: str
     steps: tuple[Step, ...]
     names: Mapping[str, int] = field(default_factory=dict)
+    bases: Mapping[int, str] = field(default_factory=dict)
 
     def conditions(self) -> list[Condition]:
         """Condition of conditional creates, each once, in one order for everybody who locks them."""
@@ -84,15 +89,14 @@ class Plan:
         at = {step.position: f"{step.type}/{step.existing or step.id}" for step in steps}
         links = {name: at[position] for name, position in self.names.items()}
 
-        def local(text: str) -> str:
-            target = links.get(text) or links.get(_VERSION.sub("", text))
-            return target if target else text
-
         def resolve(step: Step) -> Callable[[str, str], str]:
+            base = self.bases.get(step.position)
+
             def link(key: str, text: str) -> str:
                 named = condition_of(text) if key == "reference" else None
                 if named is None:
-                    return local(text)
+                    plain = _VERSION.sub("", text)
+                    return links.get(plain) or links.get(f"{base}/{plain}") or text
                 if found.get(named) is None:
                     raise refuse(412, "not-found", f"nothing matches {named}", f"{step.path}.resource")
                 return f"{named.type}/{found[named]}"
@@ -127,8 +131,8 @@ def plan(bundle: JSON, base_url: str) -> Plan:
     issues += _written_twice(steps)
     if issues:
         raise Refusal(400, issues)
-    names = _names(bundle.get("entry", ()), steps)
-    return Plan(kind, tuple(sorted(steps, key=order)), names)
+    names, bases = _names(bundle.get("entry", ()), steps)
+    return Plan(kind, tuple(sorted(steps, key=order)), names, bases)
 
 
 def order(step: Step) -> tuple[int, int]:
@@ -269,9 +273,10 @@ def _written_twice(steps: list[Step]) -> Iterator[Issue]:
         conditions[step.unless] = step
 
 
-def _names(entries: list[JSON], steps: list[Step]) -> dict[str, int]:
-    """What references may call each entry: its fullUrl, and for `https://a/Patient/1` also `Patient/1`."""
+def _names(entries: list[JSON], steps: list[Step]) -> tuple[dict[str, int], dict[int, str]]:
+    """The `fullUrl`s of entries that write, and the bases of those that are addresses. Refusal 400 for one twice."""
     names: dict[str, int] = {}
+    bases: dict[int, str] = {}
     issues = []
     for step in steps:
         full_url = entries[step.position].get("fullUrl")
@@ -282,10 +287,10 @@ def _names(entries: list[JSON], steps: list[Step]) -> dict[str, int]:
             issues.append(Issue("invalid", said, f"{step.path}.fullUrl"))
         names[full_url] = step.position
         if match := _REST_URL.match(full_url):
-            names.setdefault(match["local"], step.position)
+            bases[step.position] = match["base"]
     if issues:
         raise Refusal(400, issues)
-    return names
+    return names, bases
 
 
 def _sought(step: Step) -> Iterator[Condition]:

@@ -75,7 +75,6 @@ class TestReferences:
             (URN, URN),
             ("https://other.example/fhir/Patient/7", "https://other.example/fhir/Patient/7"),
             ("https://other.example/fhir/Patient/7", "https://other.example/fhir/Patient/7/_history/3"),
-            ("https://other.example/fhir/Patient/7", "Patient/7"),
             ("Patient/7", "Patient/7"),
         ],
     )
@@ -86,6 +85,22 @@ class TestReferences:
         ).bound({})
         by_type = {step.type: step for step in made.steps}
         assert by_type["Condition"].resource == about(f"Patient/{by_type['Patient'].id}")
+
+    def test_a_relative_reference_means_an_entry_of_the_same_server_only(self) -> None:
+        """Hazard: wrong patient. `Patient/7` of another server is not the hub's, nor the other way round."""
+        other = "https://other.example/fhir"
+        made = plan(
+            transaction(
+                entry("POST", "Patient", patient(), f"{other}/Patient/7"),
+                entry("POST", "Condition", about("Patient/7"), f"{other}/Condition/1"),
+                entry("POST", "Condition", about("Patient/7"), "https://third.example/Condition/1"),
+                entry("POST", "Condition", about("Patient/7"), self.URN),
+                entry("POST", "Condition", about("Patient/7")),
+            ),
+            BASE,
+        ).bound({})
+        meant = [step.resource["subject"]["reference"] for step in made.steps[1:] if step.resource]
+        assert meant == [f"Patient/{made.steps[0].id}", "Patient/7", "Patient/7", "Patient/7"]
 
     def test_everywhere_in_a_resource_but_not_in_identifiers(self) -> None:
         resource = about(

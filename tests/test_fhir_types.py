@@ -3,7 +3,6 @@
 import json
 import os
 import pkgutil
-import re
 from importlib import import_module
 from pathlib import Path
 

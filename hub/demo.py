@@ -5,6 +5,7 @@ It always uses an embedded PostgreSQL of its own, so that synthetic people never
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -211,6 +212,7 @@ class Demonstration:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_end_with_parent if _LIBC else None,
             )
         self.children[command] = child
 
@@ -255,6 +257,17 @@ class Demonstration:
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
+
+
+# Loaded before the fork: after it only the simplest things are safe.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end a child whose parent was killed: it would keep the port, and nobody would know it."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _name(person: JSON | None) -> str:

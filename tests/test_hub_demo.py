@@ -115,6 +115,22 @@ class TestDemonstration:
         assert "Loaded" not in words
         assert seconds < 30
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+    def test_a_killed_demonstration_leaves_no_service_behind_and_starts_again(self, folder: Path) -> None:
+        running = Running(folder, "--no-live")
+        running.wait()
+        running.stop(signal.SIGKILL)
+        deadline = time.monotonic() + LONG
+        while running.children():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        running = Running(folder, "--no-live")
+        try:
+            running.wait()
+        finally:
+            assert running.stop(signal.SIGTERM) == 0
+        assert embedded.running(folder / "postgres") is None
+
     def test_reset_forgets_what_was_there_and_nothing_else(self, folder: Path) -> None:
         (folder / "mine.txt").write_text("keep")
         Demonstration(free_port(), folder).reset()

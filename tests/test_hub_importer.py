@@ -130,6 +130,26 @@ class TestAgain:
         assert await one(database, "SELECT entries_done, finished FROM imported_file") == (35, True)
 
 
+async def test_shs_01_a_practice_list_comes_in_once_and_bad_numbers_are_told(
+    fresh_database: Fresh, tmp_path: Path
+) -> None:
+    """SHS-01 at a tenth of its size: 1,300 people, one in a hundred with a wrong check digit."""
+    recipe = Recipe(1300, AS_OF, days=1)
+    people = [json.loads(line) for name, lines in population.lines(recipe) if name == "Patient" for line in lines]
+    for person in people[::100]:
+        number = person["identifier"][0]["value"]
+        person["identifier"][0]["value"] = number[:9] + str((int(number[9]) + 1) % 10)
+    path = written(tmp_path / "list.ndjson", people)
+    database = await fresh_database()
+    first = await imported(database, path)
+    assert first.created == 1287
+    assert [one.entry for one in first.refused] == list(range(1, 1301, 100))
+    assert {one.issues[0].expression for one in first.refused} == {"Patient.identifier"}
+    again = await imported(database, path)
+    assert (again.created, again.unchanged, len(again.refused)) == (0, 1287, 13)
+    assert await one(database, "SELECT count(*) FROM person") == 1287
+
+
 class TestReferences:
     async def test_urns_of_other_files_are_followed(self, fresh_database: Fresh, tmp_path: Path) -> None:
         database = await fresh_database()

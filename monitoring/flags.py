@@ -87,7 +87,8 @@ def decide(
     """One live flag per rule and person: a finding opens it (with *id*), or adds what is new to the live one.
 
     Severity rises and never falls; an acknowledged flag that gets worse is open again. The same readings once more, or
-    readings within the rule's quiet time, change nothing.
+    readings within the rule's quiet time, change nothing; a reading that was corrected does, or the flag would go on
+    showing a value that is no longer the reading's.
     """
     if live is None:
         flag = Flag(
@@ -110,7 +111,8 @@ def decide(
         )
         return Decision("open", flag, worse=True)
     worse = finding.severity > live.severity
-    if not worse and (set(finding.observations) <= set(live.observations) or now - live.refreshed < finding.quiet):
+    nothing_new = set(finding.observations) <= set(live.observations)
+    if not worse and not _corrects(finding, live) and (nothing_new or now - live.refreshed < finding.quiet):
         return None
     flag = replace(
         live,
@@ -126,6 +128,13 @@ def decide(
     if worse and live.state == ACKNOWLEDGED:
         flag = replace(flag, state=OPEN, acknowledged_by=None, acknowledged_at=None, acknowledged_why=None)
     return Decision("refresh", flag, worse)
+
+
+def _corrects(finding: Finding, live: Flag) -> bool:
+    """Whether a reading that is listed with the flag has another value now."""
+    listed = {(one["observation"], one["measure"]): (one["value"], one["word"]) for one in live.reasons}
+    found = {(one["observation"], one["measure"]): (one["value"], one["word"]) for one in finding.reasons}
+    return any(listed[one] != found[one] for one in listed.keys() & found.keys())
 
 
 def acknowledge(flag: Flag, who: str, when: datetime, why: str) -> Flag:

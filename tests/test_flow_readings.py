@@ -131,6 +131,18 @@ class TestResend:
         outcomes = [one.outcome for one in await send(tx, device, spo2(patient_id, "97"), spo2(patient_id, "97"))]
         assert outcomes == ["accepted", "duplicate"]
 
+    async def test_a_flag_shows_the_value_as_it_was_corrected(self, tx: Tx) -> None:
+        """Hazard: the board says 91 %, the person has 78 %."""
+        patient_id, device = await person(tx)
+        await send(tx, device, spo2(patient_id, "91"))
+        await send(tx, device, spo2(patient_id, "78", status="corrected"))
+        query = "SELECT summary, count, reasons -> 0 ->> 'value', cardinality(observations) FROM flag"
+        ((summary, count, value, readings),) = await rows(tx, f"{query} WHERE patient_id = %s", patient_id)
+        assert summary.startswith("Oxygen saturation 78 %")
+        assert (count, float(value), readings) == (2, 78.0, 1)
+        await send(tx, device, spo2(patient_id, "78", status="corrected"))
+        assert await rows(tx, "SELECT count FROM flag WHERE patient_id = %s", patient_id) == [(2,)]
+
     async def test_another_value_under_the_same_key_is_a_conflict_that_is_kept(self, tx: Tx) -> None:
         patient_id, device = await person(tx)
         await send(tx, device, spo2(patient_id, "97"))
@@ -194,7 +206,7 @@ class TestRefused:
         assert await rows(tx, "SELECT 1 FROM flag WHERE patient_id = %s", patient_id) == []
 
     async def test_a_device_writes_nothing_but_observations(self, tx: Tx) -> None:
-        patient_id, device = await person(tx)
+        _, device = await person(tx)
         goal = {"resourceType": "Goal", "lifecycleStatus": "active", "description": {"text": "x"}}
         with pytest.raises(Refusal) as refused:
             await flows.write(tx, device, [Change("create", "Goal", new_id(), goal)])

@@ -7,7 +7,7 @@ import pytest
 from browsing import AXE, DESK, PHONE, Service, held
 
 STAFF = (
-    "/today", "/today?scope=hub", "/mdt", "/patients", "/patients?q=a1b2", "/tasks", "/devices", "/patients/{}",
+    "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/devices", "/patients/{}",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
     "/patients/{}/team", "/patients/{}/approval", "/emergency", "/nowhere",
 )  # fmt: skip

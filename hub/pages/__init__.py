@@ -4,43 +4,41 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
 
+from hub.pages import (
+    approval,
+    audit,
+    devices,
+    emergency,
+    flags,
+    limits,
+    live,
+    mdt,
+    me,
+    patients,
+    plan,
+    readings,
+    sign_in,
+    summary,
+    tasks,
+    team,
+    today,
+)
+from hub.pages.errors import error_page
+
+BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency)
+PERSON = (patients, summary, plan, readings, team, approval, limits)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 
 def register(app: FastAPI) -> None:
     """Add every page. The application mounts `/assets` and `/static` itself."""
-    # Imported here: `hub.app` needs `hub.pages.errors` while the routes below need what `hub.app` imports.
-    from hub.pages import (
-        approval,
-        audit,
-        devices,
-        emergency,
-        flags,
-        limits,
-        live,
-        mdt,
-        me,
-        patients,
-        plan,
-        readings,
-        sign_in,
-        summary,
-        tasks,
-        team,
-        today,
-    )
-
-    boards = (today, mdt, live, flags, tasks, devices, audit, emergency)
-    person = (patients, summary, plan, readings, team, approval, limits)
-    for module in (sign_in, *boards, *person, me):
+    for module in (sign_in, *BOARDS, *PERSON, me):
         app.include_router(module.router, include_in_schema=False)
     app.add_exception_handler(HTTPException, _unknown_address)
 
 
 async def _unknown_address(request: Request, error: Exception) -> Response:
     """What no route answers: a page for people, the framework's own answer for everyone else."""
-    from hub.pages.errors import error_page
-
     assert isinstance(error, HTTPException)
     if request.url.path.startswith(NOT_PAGES):
         return await http_exception_handler(request, error)

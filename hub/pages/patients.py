@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from hub import audit
 from hub.pages import words
-from hub.pages.door import demand, runtime, signed_in, transaction
+from hub.pages.door import demand, form, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.person import TIERS, present
 from hub.pages.rendering import page
@@ -17,20 +17,41 @@ from hub.pages.search import MOST, Found, mine, search, wanted
 router = APIRouter(route_class=PageRoute)
 
 PAGE = 50
+FEW = 8
+LONGEST = 100
 
 
 @router.get("/patients")
 async def patients(request: Request) -> Response:
+    """The reader's own people, by name."""
     actor = await signed_in(request)
     demand(actor, "person.search")
-    typed = request.query_params.get("q", "").strip()[:100]
-    now = present()
+    async with transaction(request) as tx:
+        found = await mine(tx.pg, actor, request.query_params.get("after"), PAGE)
+    await _kept(request, len(found))
+    return page(
+        request,
+        "patients.html",
+        actor,
+        here="/patients",
+        typed="",
+        understood=True,
+        rows=listed(found[:PAGE], present()),
+        more=False,
+        emergency=False,
+        more_href=f"/patients?after={found[PAGE - 1].patient_id}" if len(found) > PAGE else None,
+    )
+
+
+@router.post("/patients")
+async def find(request: Request) -> Response:
+    """Everyone in the reader's care who matches. Posted, so that no name or number stands in an address or a log."""
+    actor = await signed_in(request)
+    demand(actor, "person.search")
+    typed = (await form(request, actor)).text("q", LONGEST)
     asked = wanted(typed)
     async with transaction(request) as tx:
-        if typed:
-            found = await search(tx.pg, actor, asked) if asked else []
-        else:
-            found = await mine(tx.pg, actor, request.query_params.get("after"), PAGE)
+        found = await search(tx.pg, actor, asked) if asked else []
     await _kept(request, len(found))
     return page(
         request,
@@ -39,33 +60,25 @@ async def patients(request: Request) -> Response:
         here="/patients",
         typed=typed,
         understood=asked is not None,
-        rows=listed(found[: MOST if typed else PAGE], now),
-        more=bool(typed) and len(found) > MOST,
-        more_href=f"/patients?after={found[PAGE - 1].patient_id}" if not typed and len(found) > PAGE else None,
+        rows=listed(found[:MOST], present()),
+        more=len(found) > MOST,
         emergency=actor.can("emergency.access"),
+        more_href=None,
     )
 
 
-@router.get("/patients/answers")
+@router.post("/patients/answers")
 async def answers(request: Request) -> Response:
     """The answers under the search box, while typing."""
     actor = await signed_in(request)
     demand(actor, "person.search")
-    asked = wanted(request.query_params.get("q", "")[:100])
+    asked = wanted((await form(request, actor)).text("q", LONGEST))
     found: list[Found] = []
     if asked:
         async with transaction(request) as tx:
-            found = await search(tx.pg, actor, asked, 8)
+            found = await search(tx.pg, actor, asked, FEW)
         await _kept(request, len(found))
-    now = present()
-    return page(
-        request,
-        "answers.html",
-        actor,
-        asked=asked,
-        rows=listed(found[:8], now),
-        more=len(found) > 8,
-    )
+    return page(request, "answers.html", actor, asked=asked, rows=listed(found[:FEW], present()), more=len(found) > FEW)
 
 
 async def _kept(request: Request, found: int) -> None:

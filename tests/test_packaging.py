@@ -164,7 +164,8 @@ class TestWheel:
             assert f"hub/assets/{name}" in contents
 
     def test_it_holds_the_schema(self, contents: set[str]) -> None:
-        assert {"hub/migrations/env.py", "hub/migrations/versions/0001_initial.py"} <= contents
+        versions = "hub/migrations/versions"
+        assert {"hub/migrations/env.py", f"{versions}/0001_initial.py", f"{versions}/0001_initial.sql"} <= contents
 
     def test_it_holds_nothing_else(self, contents: set[str]) -> None:
         tops = {name.split("/")[0] for name in contents if not name.startswith("..")}

@@ -5,8 +5,6 @@ from pathlib import Path
 import psycopg
 from alembic import op
 
-from hub.migrations import snapshot
-
 revision = "0001"
 down_revision = None
 
@@ -17,4 +15,4 @@ def upgrade() -> None:
     connection = op.get_bind().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
     # Without parameters psycopg sends the whole script at once: one round trip for some thousand statements.
-    connection.execute(SNAPSHOT.read_bytes() if SNAPSHOT.exists() else snapshot.render().encode())
+    connection.execute(SNAPSHOT.read_bytes())

@@ -25,7 +25,8 @@ def _empty(fresh_url: Callable[[], str]) -> str:
 class TestHead:
     def test_what_is_migrated_is_what_the_code_describes(self, fresh_url: Callable[[], str]) -> None:
         # When this fails, a table has changed: `make schema` writes the snapshot anew while nothing is released, and
-        # afterwards the change is a revision of its own. In PostgreSQL's own words: Alembic's comparison leaves out collations, conditions, partitions and comments.
+        # afterwards the change is a revision of its own.
+        # In PostgreSQL's own words: Alembic's comparison leaves out collations, conditions, partitions and comments.
         migrated, described = fresh_url(), _empty(fresh_url)
         with psycopg.connect(described, autocommit=True) as connection:
             connection.execute(snapshot.render().encode())

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import TypeVar
 
     from hub.db import Database
@@ -78,13 +79,10 @@ def import_(
     from hub import importer, sources
 
     async def run(database: "Database") -> "Summary":
-        with _bar("resources", remaining=True) as progress:
-            watcher = _Watcher(progress, found)
+        with watching(found) as watcher:
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, watcher.stop)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watcher.stop)
-            summary = await importer.run(database, found, watcher, again=again)
-            progress.update(watcher.task, completed=watcher.total, description="imported")
-            return summary
+            return await importer.run(database, found, watcher, again=again)
 
     try:
         found = sources.discover(paths)
@@ -161,8 +159,7 @@ class _Watcher:
 
     def __init__(self, progress: Progress, found: "list[Source]") -> None:
         self._progress = progress
-        self.total = sum(source.size for source in found) or 1
-        self.task = progress.add_task("importing", total=self.total, done=0)
+        self.task = progress.add_task("importing", total=sum(source.size for source in found) or 1, done=0)
         self._before = 0
         self._last = 0
         self._stopping = False
@@ -181,6 +178,13 @@ class _Watcher:
             raise _Stopped
 
 
+@contextmanager
+def watching(found: "list[Source]") -> "Iterator[_Watcher]":
+    """A bar on standard error for the import of *found*, gone when it ends."""
+    with _bar("resources", remaining=True) as progress:
+        yield _Watcher(progress, found)
+
+
 def _bar(unit: str, remaining: bool = False) -> Progress:
     done = TextColumn("{task.fields[done]:,} " + unit) if remaining else TextColumn("{task.completed:,.0f} " + unit)
     return Progress(
@@ -191,7 +195,7 @@ def _bar(unit: str, remaining: bool = False) -> Progress:
         TimeElapsedColumn(),
         *([TimeRemainingColumn()] if remaining else []),
         console=errors,
-        transient=not errors.is_terminal,
+        transient=True,
     )
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from hub.accounts import NewAccount
 from hub.db import Database
 from hub.demonstration.places import HUBS, PARTNERS, PRACTICES
 from hub.population import Recipe
+from hub.sources import Source
 
 PASSWORD = "westlevels"  # noqa: S105  printed for everyone; the service accepts it in a demonstration only
 SEED = 1
@@ -88,6 +90,7 @@ class Demonstration:
     size: int = 50
     live: bool = True
     tell: Tell = print
+    watching: Callable[[list[Source]], AbstractContextManager[importer.Watcher | None]] = lambda _: nullcontext()
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -160,7 +163,9 @@ class Demonstration:
         known = json.loads(recipe.read_text())
         if known["size"] != self.size:
             self.tell(f"Keeping the {known['size']:,} people that are there; --reset makes {self.size:,} new ones")
-        summary = await importer.run(database, sources.discover([folder / name for name in _files(folder)]))
+        found = sources.discover([folder / name for name in _files(folder)])
+        with self.watching(found) as watcher:
+            summary = await importer.run(database, found, watcher)
         if summary.refused:
             first = summary.refused[0]
             raise Failed(f"{len(summary.refused)} resources were refused: {first.type} {first.issues[0].diagnostics}")

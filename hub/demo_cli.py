@@ -36,12 +36,14 @@ def demo(
     The first start makes the people and takes a minute at most; later ones take seconds and keep the data. Ctrl-C stops
     everything that it started.
     """
+    from hub.data_cli import watching
     from hub.demo import PASSWORD, SIGN_INS, Demonstration, Failed
     from hub.embedded import EmbeddedError
 
-    demonstration = Demonstration(
-        port, data_dir.absolute(), size, live, lambda words: console.print(words, highlight=False)
-    )
+    def tell(words: str) -> None:
+        console.print(words, highlight=False)
+
+    demonstration = Demonstration(port, data_dir.absolute(), size, live, tell, watching)
 
     def ready(key: str) -> None:
         table = Table("username", "role", "shows", box=None, pad_edge=False)

@@ -38,6 +38,9 @@ class TestWords:
             (WINTER - timedelta(days=400), WINTER, "17 Oct 2025 09:12"),
             (SUMMER, SUMMER, "today 00:30"),
             (SUMMER - timedelta(hours=1), SUMMER, "yesterday 23:30"),
+            (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), WINTER, "Sun 25 Oct 01:30 BST"),
+            (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), WINTER, "Sun 25 Oct 01:30 GMT"),
+            (datetime(2026, 10, 25, 2, 0, tzinfo=UTC), WINTER, "Sun 25 Oct 02:00"),
         ],
     )
     def test_hazard_time_zone_times_are_those_of_london(self, at: datetime, now: datetime, expected: str) -> None:

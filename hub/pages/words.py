@@ -36,9 +36,14 @@ def clock(at: datetime) -> str:
 
 
 def when(at: datetime, now: datetime) -> str:
-    """`today 14:05`, `yesterday 09:10`, `tomorrow 09:10`, `Tue 18 Nov 09:10`, `18 Nov 2025 09:10`."""
+    """`today 14:05`, `yesterday 09:10`, `tomorrow 09:10`, `Tue 18 Nov 09:10`, `18 Nov 2025 09:10`.
+
+    In the hour that comes twice when summer time ends, `01:30 BST` is followed by `01:30 GMT`.
+    """
     local, today = at.astimezone(LONDON), now.astimezone(LONDON).date()
-    return f"{day(local.date(), today)} {local.hour:02}:{local.minute:02}"
+    twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    zone = f" {local.tzname()}" if twice else ""
+    return f"{day(local.date(), today)} {local.hour:02}:{local.minute:02}{zone}"
 
 
 def day(on: date, today: date) -> str:

@@ -3,6 +3,7 @@
 Only while nothing is released: afterwards a change of schema is a revision of its own, and the snapshot stays as it is.
 """
 
+from itertools import groupby
 from pathlib import Path
 
 from sqlalchemy import create_mock_engine
@@ -23,7 +24,13 @@ def render() -> str:
 
     engine = create_mock_engine("postgresql+psycopg://", collect)
     metadata.create_all(engine, checkfirst=False)
-    return "".join(f"{statement};\n" for statement in statements)
+    # SQLAlchemy keeps the indexes of a table in a set: in order, so that a new snapshot differs where a table does.
+    ordered: list[str] = []
+    for is_index, run in groupby(
+        statements, key=lambda statement: statement.startswith(("CREATE INDEX", "CREATE UNIQUE"))
+    ):
+        ordered += sorted(run) if is_index else run
+    return "".join(f"{statement};\n" for statement in ordered)
 
 
 if __name__ == "__main__":

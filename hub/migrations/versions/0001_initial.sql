@@ -46,8 +46,8 @@ CREATE TABLE plan (
 	author TEXT COLLATE "C" NOT NULL,
 	PRIMARY KEY (id)
 );
-CREATE UNIQUE INDEX plan_one_active ON plan (patient_id) WHERE status = 'active';
 CREATE INDEX plan_review ON plan (review_on) WHERE status = 'active';
+CREATE UNIQUE INDEX plan_one_active ON plan (patient_id) WHERE status = 'active';
 COMMENT ON COLUMN plan.id IS 'id of the FHIR CarePlan';
 CREATE TABLE plan_reader (
 	plan_id TEXT COLLATE "C" NOT NULL,
@@ -101,8 +101,8 @@ CREATE TABLE task (
 	due TIMESTAMP WITH TIME ZONE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX task_open_hub ON task (hub_id, due) WHERE status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold');
 CREATE INDEX task_open ON task (owner, due) WHERE status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold');
+CREATE INDEX task_open_hub ON task (hub_id, due) WHERE status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold');
 CREATE INDEX task_patient ON task (patient_id);
 CREATE TABLE r_account (
 	id TEXT COLLATE "C" NOT NULL,
@@ -114,11 +114,11 @@ CREATE TABLE r_account (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_account_updated ON r_account (updated, id);
-CREATE INDEX r_account_keys ON r_account USING gin (keys);
-CREATE INDEX r_account_strings ON r_account USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_account_patient ON r_account (patient_id, d_period DESC NULLS LAST);
 CREATE INDEX r_account_d_period ON r_account USING gist (d_period) WHERE d_period IS NOT NULL;
+CREATE INDEX r_account_keys ON r_account USING gin (keys);
+CREATE INDEX r_account_patient ON r_account (patient_id, d_period DESC NULLS LAST);
+CREATE INDEX r_account_strings ON r_account USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_account_updated ON r_account (updated, id);
 CREATE TABLE r_activitydefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -141,9 +141,9 @@ CREATE TABLE r_adverseevent (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_adverseevent_d_date ON r_adverseevent USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_adverseevent_keys ON r_adverseevent USING gin (keys);
 CREATE INDEX r_adverseevent_patient ON r_adverseevent (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_adverseevent_d_date ON r_adverseevent USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_adverseevent_updated ON r_adverseevent (updated, id);
 CREATE TABLE r_allergyintolerance (
 	id TEXT COLLATE "C" NOT NULL,
@@ -156,12 +156,12 @@ CREATE TABLE r_allergyintolerance (
 	d_onset TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_allergyintolerance_patient ON r_allergyintolerance (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_allergyintolerance_d_onset ON r_allergyintolerance USING gist (d_onset) WHERE d_onset IS NOT NULL;
 CREATE INDEX r_allergyintolerance_d_date ON r_allergyintolerance USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_allergyintolerance_updated ON r_allergyintolerance (updated, id);
 CREATE INDEX r_allergyintolerance_d_last_date ON r_allergyintolerance USING gist (d_last_date) WHERE d_last_date IS NOT NULL;
+CREATE INDEX r_allergyintolerance_d_onset ON r_allergyintolerance USING gist (d_onset) WHERE d_onset IS NOT NULL;
 CREATE INDEX r_allergyintolerance_keys ON r_allergyintolerance USING gin (keys);
+CREATE INDEX r_allergyintolerance_patient ON r_allergyintolerance (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_allergyintolerance_updated ON r_allergyintolerance (updated, id);
 CREATE TABLE r_appointment (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -171,10 +171,10 @@ CREATE TABLE r_appointment (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_appointment_patient ON r_appointment (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_appointment_updated ON r_appointment (updated, id);
 CREATE INDEX r_appointment_d_date ON r_appointment USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_appointment_keys ON r_appointment USING gin (keys);
+CREATE INDEX r_appointment_patient ON r_appointment (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_appointment_updated ON r_appointment (updated, id);
 CREATE TABLE r_appointmentresponse (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -183,9 +183,9 @@ CREATE TABLE r_appointmentresponse (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_appointmentresponse_updated ON r_appointmentresponse (updated, id);
 CREATE INDEX r_appointmentresponse_keys ON r_appointmentresponse USING gin (keys);
 CREATE INDEX r_appointmentresponse_patient ON r_appointmentresponse (patient_id);
+CREATE INDEX r_appointmentresponse_updated ON r_appointmentresponse (updated, id);
 CREATE TABLE r_auditevent (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -197,11 +197,11 @@ CREATE TABLE r_auditevent (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_auditevent_d_date ON r_auditevent USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_auditevent_updated ON r_auditevent (updated, id);
 CREATE INDEX r_auditevent_keys ON r_auditevent USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_auditevent_strings ON r_auditevent USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_auditevent_latest ON r_auditevent (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_auditevent_patient ON r_auditevent (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_auditevent_strings ON r_auditevent USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_auditevent_updated ON r_auditevent (updated, id);
 CREATE TABLE r_basic (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -211,10 +211,10 @@ CREATE TABLE r_basic (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_basic_d_created ON r_basic USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_basic_keys ON r_basic USING gin (keys);
 CREATE INDEX r_basic_patient ON r_basic (patient_id, d_created DESC NULLS LAST);
 CREATE INDEX r_basic_updated ON r_basic (updated, id);
-CREATE INDEX r_basic_keys ON r_basic USING gin (keys);
-CREATE INDEX r_basic_d_created ON r_basic USING gist (d_created) WHERE d_created IS NOT NULL;
 CREATE TABLE r_binary (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -243,9 +243,9 @@ CREATE TABLE r_bodystructure (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_bodystructure_updated ON r_bodystructure (updated, id);
 CREATE INDEX r_bodystructure_keys ON r_bodystructure USING gin (keys);
 CREATE INDEX r_bodystructure_patient ON r_bodystructure (patient_id);
+CREATE INDEX r_bodystructure_updated ON r_bodystructure (updated, id);
 CREATE TABLE r_bundle (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -255,9 +255,9 @@ CREATE TABLE r_bundle (
 	d_timestamp TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_bundle_d_timestamp ON r_bundle USING gist (d_timestamp) WHERE d_timestamp IS NOT NULL;
 CREATE INDEX r_bundle_keys ON r_bundle USING gin (keys);
 CREATE INDEX r_bundle_updated ON r_bundle (updated, id);
-CREATE INDEX r_bundle_d_timestamp ON r_bundle USING gist (d_timestamp) WHERE d_timestamp IS NOT NULL;
 CREATE TABLE r_capabilitystatement (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -268,8 +268,8 @@ CREATE TABLE r_capabilitystatement (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_capabilitystatement_strings ON r_capabilitystatement USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_capabilitystatement_keys ON r_capabilitystatement USING gin (keys);
+CREATE INDEX r_capabilitystatement_strings ON r_capabilitystatement USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_careplan (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -280,12 +280,12 @@ CREATE TABLE r_careplan (
 	d_activity_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_careplan_keys ON r_careplan USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_careplan_updated ON r_careplan (updated, id);
 CREATE INDEX r_careplan_d_activity_date ON r_careplan USING gist (d_activity_date) WHERE d_activity_date IS NOT NULL;
 CREATE INDEX r_careplan_d_date ON r_careplan USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_careplan_keys ON r_careplan USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_careplan_latest ON r_careplan (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_careplan_patient ON r_careplan (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_careplan_updated ON r_careplan (updated, id);
 CREATE TABLE r_careteam (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -295,10 +295,10 @@ CREATE TABLE r_careteam (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_careteam_updated ON r_careteam (updated, id);
-CREATE INDEX r_careteam_patient ON r_careteam (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_careteam_d_date ON r_careteam USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_careteam_keys ON r_careteam USING gin (keys);
+CREATE INDEX r_careteam_patient ON r_careteam (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_careteam_updated ON r_careteam (updated, id);
 CREATE TABLE r_catalogentry (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -318,11 +318,11 @@ CREATE TABLE r_chargeitem (
 	d_occurrence TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_chargeitem_d_entered_date ON r_chargeitem USING gist (d_entered_date) WHERE d_entered_date IS NOT NULL;
+CREATE INDEX r_chargeitem_d_occurrence ON r_chargeitem USING gist (d_occurrence) WHERE d_occurrence IS NOT NULL;
 CREATE INDEX r_chargeitem_keys ON r_chargeitem USING gin (keys);
 CREATE INDEX r_chargeitem_patient ON r_chargeitem (patient_id, d_entered_date DESC NULLS LAST);
-CREATE INDEX r_chargeitem_d_occurrence ON r_chargeitem USING gist (d_occurrence) WHERE d_occurrence IS NOT NULL;
 CREATE INDEX r_chargeitem_updated ON r_chargeitem (updated, id);
-CREATE INDEX r_chargeitem_d_entered_date ON r_chargeitem USING gist (d_entered_date) WHERE d_entered_date IS NOT NULL;
 CREATE TABLE r_chargeitemdefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -334,8 +334,8 @@ CREATE TABLE r_chargeitemdefinition (
 	d_effective TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_chargeitemdefinition_strings ON r_chargeitemdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_chargeitemdefinition_keys ON r_chargeitemdefinition USING gin (keys);
+CREATE INDEX r_chargeitemdefinition_strings ON r_chargeitemdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_claim (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -345,11 +345,11 @@ CREATE TABLE r_claim (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_claim_updated ON r_claim (updated, id);
-CREATE INDEX r_claim_latest ON r_claim (d_created DESC NULLS LAST, id DESC);
 CREATE INDEX r_claim_d_created ON r_claim USING gist (d_created) WHERE d_created IS NOT NULL;
-CREATE INDEX r_claim_patient ON r_claim (patient_id, d_created DESC NULLS LAST);
 CREATE INDEX r_claim_keys ON r_claim USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_claim_latest ON r_claim (d_created DESC NULLS LAST, id DESC);
+CREATE INDEX r_claim_patient ON r_claim (patient_id, d_created DESC NULLS LAST);
+CREATE INDEX r_claim_updated ON r_claim (updated, id);
 CREATE TABLE r_claimresponse (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -362,11 +362,11 @@ CREATE TABLE r_claimresponse (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_claimresponse_d_created ON r_claimresponse USING gist (d_created) WHERE d_created IS NOT NULL;
-CREATE INDEX r_claimresponse_keys ON r_claimresponse USING gin (keys);
-CREATE INDEX r_claimresponse_updated ON r_claimresponse (updated, id);
-CREATE INDEX r_claimresponse_strings ON r_claimresponse USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_claimresponse_d_payment_date ON r_claimresponse USING gist (d_payment_date) WHERE d_payment_date IS NOT NULL;
+CREATE INDEX r_claimresponse_keys ON r_claimresponse USING gin (keys);
 CREATE INDEX r_claimresponse_patient ON r_claimresponse (patient_id, d_created DESC NULLS LAST);
+CREATE INDEX r_claimresponse_strings ON r_claimresponse USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_claimresponse_updated ON r_claimresponse (updated, id);
 CREATE TABLE r_clinicalimpression (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -376,10 +376,10 @@ CREATE TABLE r_clinicalimpression (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_clinicalimpression_patient ON r_clinicalimpression (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_clinicalimpression_keys ON r_clinicalimpression USING gin (keys);
-CREATE INDEX r_clinicalimpression_updated ON r_clinicalimpression (updated, id);
 CREATE INDEX r_clinicalimpression_d_date ON r_clinicalimpression USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_clinicalimpression_keys ON r_clinicalimpression USING gin (keys);
+CREATE INDEX r_clinicalimpression_patient ON r_clinicalimpression (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_clinicalimpression_updated ON r_clinicalimpression (updated, id);
 CREATE TABLE r_codesystem (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -390,8 +390,8 @@ CREATE TABLE r_codesystem (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_codesystem_strings ON r_codesystem USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_codesystem_keys ON r_codesystem USING gin (keys);
+CREATE INDEX r_codesystem_strings ON r_codesystem USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_communication (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -402,12 +402,12 @@ CREATE TABLE r_communication (
 	d_sent TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_communication_patient ON r_communication (patient_id, d_received DESC NULLS LAST);
-CREATE INDEX r_communication_keys ON r_communication USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_communication_updated ON r_communication (updated, id);
-CREATE INDEX r_communication_d_sent ON r_communication USING gist (d_sent) WHERE d_sent IS NOT NULL;
 CREATE INDEX r_communication_d_received ON r_communication USING gist (d_received) WHERE d_received IS NOT NULL;
+CREATE INDEX r_communication_d_sent ON r_communication USING gist (d_sent) WHERE d_sent IS NOT NULL;
+CREATE INDEX r_communication_keys ON r_communication USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_communication_latest ON r_communication (d_received DESC NULLS LAST, id DESC);
+CREATE INDEX r_communication_patient ON r_communication (patient_id, d_received DESC NULLS LAST);
+CREATE INDEX r_communication_updated ON r_communication (updated, id);
 CREATE TABLE r_communicationrequest (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -418,11 +418,11 @@ CREATE TABLE r_communicationrequest (
 	d_occurrence TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_communicationrequest_d_authored ON r_communicationrequest USING gist (d_authored) WHERE d_authored IS NOT NULL;
 CREATE INDEX r_communicationrequest_d_occurrence ON r_communicationrequest USING gist (d_occurrence) WHERE d_occurrence IS NOT NULL;
+CREATE INDEX r_communicationrequest_keys ON r_communicationrequest USING gin (keys);
 CREATE INDEX r_communicationrequest_patient ON r_communicationrequest (patient_id, d_authored DESC NULLS LAST);
 CREATE INDEX r_communicationrequest_updated ON r_communicationrequest (updated, id);
-CREATE INDEX r_communicationrequest_d_authored ON r_communicationrequest USING gist (d_authored) WHERE d_authored IS NOT NULL;
-CREATE INDEX r_communicationrequest_keys ON r_communicationrequest USING gin (keys);
 CREATE TABLE r_compartmentdefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -433,8 +433,8 @@ CREATE TABLE r_compartmentdefinition (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_compartmentdefinition_strings ON r_compartmentdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_compartmentdefinition_keys ON r_compartmentdefinition USING gin (keys);
+CREATE INDEX r_compartmentdefinition_strings ON r_compartmentdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_composition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -446,12 +446,12 @@ CREATE TABLE r_composition (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_composition_patient ON r_composition (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_composition_d_date ON r_composition USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_composition_keys ON r_composition USING gin (keys);
-CREATE INDEX r_composition_updated ON r_composition (updated, id);
 CREATE INDEX r_composition_d_period ON r_composition USING gist (d_period) WHERE d_period IS NOT NULL;
+CREATE INDEX r_composition_keys ON r_composition USING gin (keys);
+CREATE INDEX r_composition_patient ON r_composition (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_composition_strings ON r_composition USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_composition_updated ON r_composition (updated, id);
 CREATE TABLE r_conceptmap (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -462,8 +462,8 @@ CREATE TABLE r_conceptmap (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_conceptmap_strings ON r_conceptmap USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_conceptmap_keys ON r_conceptmap USING gin (keys);
+CREATE INDEX r_conceptmap_strings ON r_conceptmap USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_condition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -476,13 +476,13 @@ CREATE TABLE r_condition (
 	d_recorded_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_condition_latest ON r_condition (d_abatement_date DESC NULLS LAST, id DESC);
-CREATE INDEX r_condition_strings ON r_condition USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_condition_d_onset_date ON r_condition USING gist (d_onset_date) WHERE d_onset_date IS NOT NULL;
-CREATE INDEX r_condition_patient ON r_condition (patient_id, d_abatement_date DESC NULLS LAST);
 CREATE INDEX r_condition_d_abatement_date ON r_condition USING gist (d_abatement_date) WHERE d_abatement_date IS NOT NULL;
+CREATE INDEX r_condition_d_onset_date ON r_condition USING gist (d_onset_date) WHERE d_onset_date IS NOT NULL;
 CREATE INDEX r_condition_d_recorded_date ON r_condition USING gist (d_recorded_date) WHERE d_recorded_date IS NOT NULL;
 CREATE INDEX r_condition_keys ON r_condition USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_condition_latest ON r_condition (d_abatement_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_condition_patient ON r_condition (patient_id, d_abatement_date DESC NULLS LAST);
+CREATE INDEX r_condition_strings ON r_condition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_condition_updated ON r_condition (updated, id);
 CREATE TABLE r_consent (
 	id TEXT COLLATE "C" NOT NULL,
@@ -494,11 +494,11 @@ CREATE TABLE r_consent (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_consent_patient ON r_consent (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_consent_d_date ON r_consent USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_consent_d_period ON r_consent USING gist (d_period) WHERE d_period IS NOT NULL;
 CREATE INDEX r_consent_keys ON r_consent USING gin (keys);
+CREATE INDEX r_consent_patient ON r_consent (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_consent_updated ON r_consent (updated, id);
-CREATE INDEX r_consent_d_date ON r_consent USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE TABLE r_contract (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -508,10 +508,10 @@ CREATE TABLE r_contract (
 	d_issued TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_contract_patient ON r_contract (patient_id, d_issued DESC NULLS LAST);
-CREATE INDEX r_contract_keys ON r_contract USING gin (keys);
-CREATE INDEX r_contract_updated ON r_contract (updated, id);
 CREATE INDEX r_contract_d_issued ON r_contract USING gist (d_issued) WHERE d_issued IS NOT NULL;
+CREATE INDEX r_contract_keys ON r_contract USING gin (keys);
+CREATE INDEX r_contract_patient ON r_contract (patient_id, d_issued DESC NULLS LAST);
+CREATE INDEX r_contract_updated ON r_contract (updated, id);
 CREATE TABLE r_coverage (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -521,9 +521,9 @@ CREATE TABLE r_coverage (
 	strings TSVECTOR,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_coverage_keys ON r_coverage USING gin (keys);
 CREATE INDEX r_coverage_patient ON r_coverage (patient_id);
 CREATE INDEX r_coverage_strings ON r_coverage USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_coverage_keys ON r_coverage USING gin (keys);
 CREATE INDEX r_coverage_updated ON r_coverage (updated, id);
 CREATE TABLE r_coverageeligibilityrequest (
 	id TEXT COLLATE "C" NOT NULL,
@@ -534,10 +534,10 @@ CREATE TABLE r_coverageeligibilityrequest (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_coverageeligibilityrequest_d_created ON r_coverageeligibilityrequest USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_coverageeligibilityrequest_keys ON r_coverageeligibilityrequest USING gin (keys);
 CREATE INDEX r_coverageeligibilityrequest_patient ON r_coverageeligibilityrequest (patient_id, d_created DESC NULLS LAST);
 CREATE INDEX r_coverageeligibilityrequest_updated ON r_coverageeligibilityrequest (updated, id);
-CREATE INDEX r_coverageeligibilityrequest_keys ON r_coverageeligibilityrequest USING gin (keys);
-CREATE INDEX r_coverageeligibilityrequest_d_created ON r_coverageeligibilityrequest USING gist (d_created) WHERE d_created IS NOT NULL;
 CREATE TABLE r_coverageeligibilityresponse (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -548,11 +548,11 @@ CREATE TABLE r_coverageeligibilityresponse (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_coverageeligibilityresponse_updated ON r_coverageeligibilityresponse (updated, id);
-CREATE INDEX r_coverageeligibilityresponse_strings ON r_coverageeligibilityresponse USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_coverageeligibilityresponse_patient ON r_coverageeligibilityresponse (patient_id, d_created DESC NULLS LAST);
-CREATE INDEX r_coverageeligibilityresponse_keys ON r_coverageeligibilityresponse USING gin (keys);
 CREATE INDEX r_coverageeligibilityresponse_d_created ON r_coverageeligibilityresponse USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_coverageeligibilityresponse_keys ON r_coverageeligibilityresponse USING gin (keys);
+CREATE INDEX r_coverageeligibilityresponse_patient ON r_coverageeligibilityresponse (patient_id, d_created DESC NULLS LAST);
+CREATE INDEX r_coverageeligibilityresponse_strings ON r_coverageeligibilityresponse USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_coverageeligibilityresponse_updated ON r_coverageeligibilityresponse (updated, id);
 CREATE TABLE r_detectedissue (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -563,8 +563,8 @@ CREATE TABLE r_detectedissue (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_detectedissue_d_identified ON r_detectedissue USING gist (d_identified) WHERE d_identified IS NOT NULL;
-CREATE INDEX r_detectedissue_patient ON r_detectedissue (patient_id, d_identified DESC NULLS LAST);
 CREATE INDEX r_detectedissue_keys ON r_detectedissue USING gin (keys);
+CREATE INDEX r_detectedissue_patient ON r_detectedissue (patient_id, d_identified DESC NULLS LAST);
 CREATE INDEX r_detectedissue_updated ON r_detectedissue (updated, id);
 CREATE TABLE r_device (
 	id TEXT COLLATE "C" NOT NULL,
@@ -575,10 +575,10 @@ CREATE TABLE r_device (
 	strings TSVECTOR,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_device_patient ON r_device (patient_id);
-CREATE INDEX r_device_updated ON r_device (updated, id);
 CREATE INDEX r_device_keys ON r_device USING gin (keys);
+CREATE INDEX r_device_patient ON r_device (patient_id);
 CREATE INDEX r_device_strings ON r_device USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_device_updated ON r_device (updated, id);
 CREATE TABLE r_devicedefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -607,11 +607,11 @@ CREATE TABLE r_devicerequest (
 	d_event_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_devicerequest_updated ON r_devicerequest (updated, id);
-CREATE INDEX r_devicerequest_d_event_date ON r_devicerequest USING gist (d_event_date) WHERE d_event_date IS NOT NULL;
 CREATE INDEX r_devicerequest_d_authored_on ON r_devicerequest USING gist (d_authored_on) WHERE d_authored_on IS NOT NULL;
-CREATE INDEX r_devicerequest_patient ON r_devicerequest (patient_id, d_authored_on DESC NULLS LAST);
+CREATE INDEX r_devicerequest_d_event_date ON r_devicerequest USING gist (d_event_date) WHERE d_event_date IS NOT NULL;
 CREATE INDEX r_devicerequest_keys ON r_devicerequest USING gin (keys);
+CREATE INDEX r_devicerequest_patient ON r_devicerequest (patient_id, d_authored_on DESC NULLS LAST);
+CREATE INDEX r_devicerequest_updated ON r_devicerequest (updated, id);
 CREATE TABLE r_deviceusestatement (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -633,12 +633,12 @@ CREATE TABLE r_diagnosticreport (
 	d_issued TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_diagnosticreport_d_issued ON r_diagnosticreport USING gist (d_issued) WHERE d_issued IS NOT NULL;
-CREATE INDEX r_diagnosticreport_updated ON r_diagnosticreport (updated, id);
-CREATE INDEX r_diagnosticreport_keys ON r_diagnosticreport USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_diagnosticreport_d_date ON r_diagnosticreport USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_diagnosticreport_d_issued ON r_diagnosticreport USING gist (d_issued) WHERE d_issued IS NOT NULL;
+CREATE INDEX r_diagnosticreport_keys ON r_diagnosticreport USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_diagnosticreport_latest ON r_diagnosticreport (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_diagnosticreport_patient ON r_diagnosticreport (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_diagnosticreport_updated ON r_diagnosticreport (updated, id);
 CREATE TABLE r_documentmanifest (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -649,10 +649,10 @@ CREATE TABLE r_documentmanifest (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_documentmanifest_strings ON r_documentmanifest USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_documentmanifest_patient ON r_documentmanifest (patient_id, d_created DESC NULLS LAST);
-CREATE INDEX r_documentmanifest_keys ON r_documentmanifest USING gin (keys);
 CREATE INDEX r_documentmanifest_d_created ON r_documentmanifest USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_documentmanifest_keys ON r_documentmanifest USING gin (keys);
+CREATE INDEX r_documentmanifest_patient ON r_documentmanifest (patient_id, d_created DESC NULLS LAST);
+CREATE INDEX r_documentmanifest_strings ON r_documentmanifest USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_documentmanifest_updated ON r_documentmanifest (updated, id);
 CREATE TABLE r_documentreference (
 	id TEXT COLLATE "C" NOT NULL,
@@ -665,12 +665,12 @@ CREATE TABLE r_documentreference (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_documentreference_updated ON r_documentreference (updated, id);
 CREATE INDEX r_documentreference_d_date ON r_documentreference USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_documentreference_keys ON r_documentreference USING gin (keys);
 CREATE INDEX r_documentreference_d_period ON r_documentreference USING gist (d_period) WHERE d_period IS NOT NULL;
-CREATE INDEX r_documentreference_strings ON r_documentreference USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_documentreference_keys ON r_documentreference USING gin (keys);
 CREATE INDEX r_documentreference_patient ON r_documentreference (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_documentreference_strings ON r_documentreference USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_documentreference_updated ON r_documentreference (updated, id);
 CREATE TABLE r_encounter (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -681,12 +681,12 @@ CREATE TABLE r_encounter (
 	d_location_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_encounter_d_location_period ON r_encounter USING gist (d_location_period) WHERE d_location_period IS NOT NULL;
-CREATE INDEX r_encounter_patient ON r_encounter (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_encounter_updated ON r_encounter (updated, id);
 CREATE INDEX r_encounter_d_date ON r_encounter USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_encounter_d_location_period ON r_encounter USING gist (d_location_period) WHERE d_location_period IS NOT NULL;
 CREATE INDEX r_encounter_keys ON r_encounter USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_encounter_latest ON r_encounter (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_encounter_patient ON r_encounter (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_encounter_updated ON r_encounter (updated, id);
 CREATE TABLE r_endpoint (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -707,8 +707,8 @@ CREATE TABLE r_enrollmentrequest (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_enrollmentrequest_keys ON r_enrollmentrequest USING gin (keys);
-CREATE INDEX r_enrollmentrequest_updated ON r_enrollmentrequest (updated, id);
 CREATE INDEX r_enrollmentrequest_patient ON r_enrollmentrequest (patient_id);
+CREATE INDEX r_enrollmentrequest_updated ON r_enrollmentrequest (updated, id);
 CREATE TABLE r_enrollmentresponse (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -727,9 +727,9 @@ CREATE TABLE r_episodeofcare (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_episodeofcare_patient ON r_episodeofcare (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_episodeofcare_d_date ON r_episodeofcare USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_episodeofcare_keys ON r_episodeofcare USING gin (keys);
+CREATE INDEX r_episodeofcare_patient ON r_episodeofcare (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_episodeofcare_updated ON r_episodeofcare (updated, id);
 CREATE TABLE r_eventdefinition (
 	id TEXT COLLATE "C" NOT NULL,
@@ -742,8 +742,8 @@ CREATE TABLE r_eventdefinition (
 	d_effective TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_eventdefinition_strings ON r_eventdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_eventdefinition_keys ON r_eventdefinition USING gin (keys);
+CREATE INDEX r_eventdefinition_strings ON r_eventdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_examplescenario (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -766,12 +766,12 @@ CREATE TABLE r_explanationofbenefit (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_explanationofbenefit_keys ON r_explanationofbenefit USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_explanationofbenefit_patient ON r_explanationofbenefit (patient_id, d_created DESC NULLS LAST);
-CREATE INDEX r_explanationofbenefit_latest ON r_explanationofbenefit (d_created DESC NULLS LAST, id DESC);
 CREATE INDEX r_explanationofbenefit_d_created ON r_explanationofbenefit USING gist (d_created) WHERE d_created IS NOT NULL;
-CREATE INDEX r_explanationofbenefit_updated ON r_explanationofbenefit (updated, id);
+CREATE INDEX r_explanationofbenefit_keys ON r_explanationofbenefit USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_explanationofbenefit_latest ON r_explanationofbenefit (d_created DESC NULLS LAST, id DESC);
+CREATE INDEX r_explanationofbenefit_patient ON r_explanationofbenefit (patient_id, d_created DESC NULLS LAST);
 CREATE INDEX r_explanationofbenefit_strings ON r_explanationofbenefit USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_explanationofbenefit_updated ON r_explanationofbenefit (updated, id);
 CREATE TABLE r_familymemberhistory (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -781,10 +781,10 @@ CREATE TABLE r_familymemberhistory (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_familymemberhistory_updated ON r_familymemberhistory (updated, id);
+CREATE INDEX r_familymemberhistory_d_date ON r_familymemberhistory USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_familymemberhistory_keys ON r_familymemberhistory USING gin (keys);
 CREATE INDEX r_familymemberhistory_patient ON r_familymemberhistory (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_familymemberhistory_d_date ON r_familymemberhistory USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_familymemberhistory_updated ON r_familymemberhistory (updated, id);
 CREATE TABLE r_flag (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -794,11 +794,11 @@ CREATE TABLE r_flag (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_flag_latest ON r_flag (d_date DESC NULLS LAST, id DESC);
-CREATE INDEX r_flag_updated ON r_flag (updated, id);
 CREATE INDEX r_flag_d_date ON r_flag USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_flag_patient ON r_flag (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_flag_keys ON r_flag USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_flag_latest ON r_flag (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_flag_patient ON r_flag (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_flag_updated ON r_flag (updated, id);
 CREATE TABLE r_goal (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -809,11 +809,11 @@ CREATE TABLE r_goal (
 	d_target_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_goal_d_target_date ON r_goal USING gist (d_target_date) WHERE d_target_date IS NOT NULL;
-CREATE INDEX r_goal_updated ON r_goal (updated, id);
-CREATE INDEX r_goal_keys ON r_goal USING gin (keys);
 CREATE INDEX r_goal_d_start_date ON r_goal USING gist (d_start_date) WHERE d_start_date IS NOT NULL;
+CREATE INDEX r_goal_d_target_date ON r_goal USING gist (d_target_date) WHERE d_target_date IS NOT NULL;
+CREATE INDEX r_goal_keys ON r_goal USING gin (keys);
 CREATE INDEX r_goal_patient ON r_goal (patient_id, d_start_date DESC NULLS LAST);
+CREATE INDEX r_goal_updated ON r_goal (updated, id);
 CREATE TABLE r_graphdefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -824,8 +824,8 @@ CREATE TABLE r_graphdefinition (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_graphdefinition_strings ON r_graphdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_graphdefinition_keys ON r_graphdefinition USING gin (keys);
+CREATE INDEX r_graphdefinition_strings ON r_graphdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_group (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -844,9 +844,9 @@ CREATE TABLE r_guidanceresponse (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_guidanceresponse_keys ON r_guidanceresponse USING gin (keys);
 CREATE INDEX r_guidanceresponse_patient ON r_guidanceresponse (patient_id);
 CREATE INDEX r_guidanceresponse_updated ON r_guidanceresponse (updated, id);
-CREATE INDEX r_guidanceresponse_keys ON r_guidanceresponse USING gin (keys);
 CREATE TABLE r_healthcareservice (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -868,10 +868,10 @@ CREATE TABLE r_imagingstudy (
 	d_started TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_imagingstudy_patient ON r_imagingstudy (patient_id, d_started DESC NULLS LAST);
 CREATE INDEX r_imagingstudy_d_started ON r_imagingstudy USING gist (d_started) WHERE d_started IS NOT NULL;
-CREATE INDEX r_imagingstudy_updated ON r_imagingstudy (updated, id);
 CREATE INDEX r_imagingstudy_keys ON r_imagingstudy USING gin (keys);
+CREATE INDEX r_imagingstudy_patient ON r_imagingstudy (patient_id, d_started DESC NULLS LAST);
+CREATE INDEX r_imagingstudy_updated ON r_imagingstudy (updated, id);
 CREATE TABLE r_immunization (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -883,13 +883,13 @@ CREATE TABLE r_immunization (
 	d_reaction_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_immunization_d_reaction_date ON r_immunization USING gist (d_reaction_date) WHERE d_reaction_date IS NOT NULL;
-CREATE INDEX r_immunization_patient ON r_immunization (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_immunization_d_date ON r_immunization USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_immunization_latest ON r_immunization (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_immunization_d_reaction_date ON r_immunization USING gist (d_reaction_date) WHERE d_reaction_date IS NOT NULL;
 CREATE INDEX r_immunization_keys ON r_immunization USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_immunization_updated ON r_immunization (updated, id);
+CREATE INDEX r_immunization_latest ON r_immunization (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_immunization_patient ON r_immunization (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_immunization_strings ON r_immunization USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_immunization_updated ON r_immunization (updated, id);
 CREATE TABLE r_immunizationevaluation (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -899,10 +899,10 @@ CREATE TABLE r_immunizationevaluation (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_immunizationevaluation_keys ON r_immunizationevaluation USING gin (keys);
 CREATE INDEX r_immunizationevaluation_d_date ON r_immunizationevaluation USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_immunizationevaluation_updated ON r_immunizationevaluation (updated, id);
+CREATE INDEX r_immunizationevaluation_keys ON r_immunizationevaluation USING gin (keys);
 CREATE INDEX r_immunizationevaluation_patient ON r_immunizationevaluation (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_immunizationevaluation_updated ON r_immunizationevaluation (updated, id);
 CREATE TABLE r_immunizationrecommendation (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -912,10 +912,10 @@ CREATE TABLE r_immunizationrecommendation (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_immunizationrecommendation_updated ON r_immunizationrecommendation (updated, id);
+CREATE INDEX r_immunizationrecommendation_d_date ON r_immunizationrecommendation USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_immunizationrecommendation_keys ON r_immunizationrecommendation USING gin (keys);
 CREATE INDEX r_immunizationrecommendation_patient ON r_immunizationrecommendation (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_immunizationrecommendation_d_date ON r_immunizationrecommendation USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_immunizationrecommendation_updated ON r_immunizationrecommendation (updated, id);
 CREATE TABLE r_implementationguide (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -926,8 +926,8 @@ CREATE TABLE r_implementationguide (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_implementationguide_strings ON r_implementationguide USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_implementationguide_keys ON r_implementationguide USING gin (keys);
+CREATE INDEX r_implementationguide_strings ON r_implementationguide USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_insuranceplan (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -937,8 +937,8 @@ CREATE TABLE r_insuranceplan (
 	strings TSVECTOR,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_insuranceplan_strings ON r_insuranceplan USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_insuranceplan_keys ON r_insuranceplan USING gin (keys);
+CREATE INDEX r_insuranceplan_strings ON r_insuranceplan USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_invoice (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -948,8 +948,8 @@ CREATE TABLE r_invoice (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_invoice_keys ON r_invoice USING gin (keys);
 CREATE INDEX r_invoice_d_date ON r_invoice USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_invoice_keys ON r_invoice USING gin (keys);
 CREATE INDEX r_invoice_patient ON r_invoice (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_invoice_updated ON r_invoice (updated, id);
 CREATE TABLE r_library (
@@ -984,11 +984,11 @@ CREATE TABLE r_list (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_list_updated ON r_list (updated, id);
-CREATE INDEX r_list_strings ON r_list USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_list_d_date ON r_list USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_list_keys ON r_list USING gin (keys);
 CREATE INDEX r_list_patient ON r_list (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_list_d_date ON r_list USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_list_strings ON r_list USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_list_updated ON r_list (updated, id);
 CREATE TABLE r_location (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -999,8 +999,8 @@ CREATE TABLE r_location (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_location_keys ON r_location USING gin (keys);
-CREATE INDEX r_location_updated ON r_location (updated, id);
 CREATE INDEX r_location_strings ON r_location USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_location_updated ON r_location (updated, id);
 CREATE TABLE r_measure (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1012,8 +1012,8 @@ CREATE TABLE r_measure (
 	d_effective TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_measure_strings ON r_measure USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_measure_keys ON r_measure USING gin (keys);
+CREATE INDEX r_measure_strings ON r_measure USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_measurereport (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1024,11 +1024,11 @@ CREATE TABLE r_measurereport (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_measurereport_d_period ON r_measurereport USING gist (d_period) WHERE d_period IS NOT NULL;
-CREATE INDEX r_measurereport_updated ON r_measurereport (updated, id);
-CREATE INDEX r_measurereport_keys ON r_measurereport USING gin (keys);
 CREATE INDEX r_measurereport_d_date ON r_measurereport USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_measurereport_d_period ON r_measurereport USING gist (d_period) WHERE d_period IS NOT NULL;
+CREATE INDEX r_measurereport_keys ON r_measurereport USING gin (keys);
 CREATE INDEX r_measurereport_patient ON r_measurereport (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_measurereport_updated ON r_measurereport (updated, id);
 CREATE TABLE r_media (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1039,9 +1039,9 @@ CREATE TABLE r_media (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_media_d_created ON r_media USING gist (d_created) WHERE d_created IS NOT NULL;
-CREATE INDEX r_media_updated ON r_media (updated, id);
 CREATE INDEX r_media_keys ON r_media USING gin (keys);
 CREATE INDEX r_media_patient ON r_media (patient_id, d_created DESC NULLS LAST);
+CREATE INDEX r_media_updated ON r_media (updated, id);
 CREATE TABLE r_medication (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1052,8 +1052,8 @@ CREATE TABLE r_medication (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_medication_d_expiration_date ON r_medication USING gist (d_expiration_date) WHERE d_expiration_date IS NOT NULL;
-CREATE INDEX r_medication_updated ON r_medication (updated, id);
 CREATE INDEX r_medication_keys ON r_medication USING gin (keys);
+CREATE INDEX r_medication_updated ON r_medication (updated, id);
 CREATE TABLE r_medicationadministration (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1063,10 +1063,10 @@ CREATE TABLE r_medicationadministration (
 	d_effective_time TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_medicationadministration_keys ON r_medicationadministration USING gin (keys);
-CREATE INDEX r_medicationadministration_updated ON r_medicationadministration (updated, id);
 CREATE INDEX r_medicationadministration_d_effective_time ON r_medicationadministration USING gist (d_effective_time) WHERE d_effective_time IS NOT NULL;
+CREATE INDEX r_medicationadministration_keys ON r_medicationadministration USING gin (keys);
 CREATE INDEX r_medicationadministration_patient ON r_medicationadministration (patient_id, d_effective_time DESC NULLS LAST);
+CREATE INDEX r_medicationadministration_updated ON r_medicationadministration (updated, id);
 CREATE TABLE r_medicationdispense (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1077,11 +1077,11 @@ CREATE TABLE r_medicationdispense (
 	d_whenprepared TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_medicationdispense_updated ON r_medicationdispense (updated, id);
+CREATE INDEX r_medicationdispense_d_whenhandedover ON r_medicationdispense USING gist (d_whenhandedover) WHERE d_whenhandedover IS NOT NULL;
 CREATE INDEX r_medicationdispense_d_whenprepared ON r_medicationdispense USING gist (d_whenprepared) WHERE d_whenprepared IS NOT NULL;
 CREATE INDEX r_medicationdispense_keys ON r_medicationdispense USING gin (keys);
-CREATE INDEX r_medicationdispense_d_whenhandedover ON r_medicationdispense USING gist (d_whenhandedover) WHERE d_whenhandedover IS NOT NULL;
 CREATE INDEX r_medicationdispense_patient ON r_medicationdispense (patient_id, d_whenhandedover DESC NULLS LAST);
+CREATE INDEX r_medicationdispense_updated ON r_medicationdispense (updated, id);
 CREATE TABLE r_medicationknowledge (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1101,12 +1101,12 @@ CREATE TABLE r_medicationrequest (
 	d_authoredon TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_medicationrequest_keys ON r_medicationrequest USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_medicationrequest_d_date ON r_medicationrequest USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_medicationrequest_patient ON r_medicationrequest (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_medicationrequest_latest ON r_medicationrequest (d_date DESC NULLS LAST, id DESC);
-CREATE INDEX r_medicationrequest_updated ON r_medicationrequest (updated, id);
 CREATE INDEX r_medicationrequest_d_authoredon ON r_medicationrequest USING gist (d_authoredon) WHERE d_authoredon IS NOT NULL;
+CREATE INDEX r_medicationrequest_d_date ON r_medicationrequest USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_medicationrequest_keys ON r_medicationrequest USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_medicationrequest_latest ON r_medicationrequest (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_medicationrequest_patient ON r_medicationrequest (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_medicationrequest_updated ON r_medicationrequest (updated, id);
 CREATE TABLE r_medicationstatement (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1116,8 +1116,8 @@ CREATE TABLE r_medicationstatement (
 	d_effective TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_medicationstatement_keys ON r_medicationstatement USING gin (keys);
 CREATE INDEX r_medicationstatement_d_effective ON r_medicationstatement USING gist (d_effective) WHERE d_effective IS NOT NULL;
+CREATE INDEX r_medicationstatement_keys ON r_medicationstatement USING gin (keys);
 CREATE INDEX r_medicationstatement_patient ON r_medicationstatement (patient_id, d_effective DESC NULLS LAST);
 CREATE INDEX r_medicationstatement_updated ON r_medicationstatement (updated, id);
 CREATE TABLE r_messagedefinition (
@@ -1130,8 +1130,8 @@ CREATE TABLE r_messagedefinition (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_messagedefinition_strings ON r_messagedefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_messagedefinition_keys ON r_messagedefinition USING gin (keys);
+CREATE INDEX r_messagedefinition_strings ON r_messagedefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_messageheader (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1166,8 +1166,8 @@ CREATE TABLE r_namingsystem (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_namingsystem_strings ON r_namingsystem USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_namingsystem_keys ON r_namingsystem USING gin (keys);
+CREATE INDEX r_namingsystem_strings ON r_namingsystem USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_nutritionorder (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1178,9 +1178,9 @@ CREATE TABLE r_nutritionorder (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_nutritionorder_d_datetime ON r_nutritionorder USING gist (d_datetime) WHERE d_datetime IS NOT NULL;
+CREATE INDEX r_nutritionorder_keys ON r_nutritionorder USING gin (keys);
 CREATE INDEX r_nutritionorder_patient ON r_nutritionorder (patient_id, d_datetime DESC NULLS LAST);
 CREATE INDEX r_nutritionorder_updated ON r_nutritionorder (updated, id);
-CREATE INDEX r_nutritionorder_keys ON r_nutritionorder USING gin (keys);
 CREATE TABLE r_observation (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1193,12 +1193,12 @@ CREATE TABLE r_observation (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_observation_d_date ON r_observation USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_observation_d_value_date ON r_observation USING gist (d_value_date) WHERE d_value_date IS NOT NULL;
 CREATE INDEX r_observation_keys ON r_observation USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_observation_latest ON r_observation (d_date DESC NULLS LAST, id DESC);
-CREATE INDEX r_observation_updated ON r_observation (updated, id);
-CREATE INDEX r_observation_strings ON r_observation USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_observation_d_value_date ON r_observation USING gist (d_value_date) WHERE d_value_date IS NOT NULL;
 CREATE INDEX r_observation_patient ON r_observation (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_observation_strings ON r_observation USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_observation_updated ON r_observation (updated, id);
 CREATE TABLE r_observationdefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1218,8 +1218,8 @@ CREATE TABLE r_operationdefinition (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_operationdefinition_strings ON r_operationdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_operationdefinition_keys ON r_operationdefinition USING gin (keys);
+CREATE INDEX r_operationdefinition_strings ON r_operationdefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_operationoutcome (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1238,9 +1238,9 @@ CREATE TABLE r_organization (
 	strings TSVECTOR,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_organization_keys ON r_organization USING gin (keys);
 CREATE INDEX r_organization_strings ON r_organization USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_organization_updated ON r_organization (updated, id);
-CREATE INDEX r_organization_keys ON r_organization USING gin (keys);
 CREATE TABLE r_organizationaffiliation (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1271,12 +1271,12 @@ CREATE TABLE r_patient (
 	d_death_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_patient_keys ON r_patient USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_patient_strings ON r_patient USING gin (strings) WHERE strings IS NOT NULL;
-CREATE INDEX r_patient_d_death_date ON r_patient USING gist (d_death_date) WHERE d_death_date IS NOT NULL;
-CREATE INDEX r_patient_patient ON r_patient (patient_id, d_birthdate DESC NULLS LAST);
 CREATE INDEX r_patient_d_birthdate ON r_patient USING gist (d_birthdate) WHERE d_birthdate IS NOT NULL;
+CREATE INDEX r_patient_d_death_date ON r_patient USING gist (d_death_date) WHERE d_death_date IS NOT NULL;
+CREATE INDEX r_patient_keys ON r_patient USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_patient_latest ON r_patient (d_birthdate DESC NULLS LAST, id DESC);
+CREATE INDEX r_patient_patient ON r_patient (patient_id, d_birthdate DESC NULLS LAST);
+CREATE INDEX r_patient_strings ON r_patient USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_patient_updated ON r_patient (updated, id);
 CREATE TABLE r_paymentnotice (
 	id TEXT COLLATE "C" NOT NULL,
@@ -1310,11 +1310,11 @@ CREATE TABLE r_person (
 	d_birthdate TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_person_patient ON r_person (patient_id, d_birthdate DESC NULLS LAST);
-CREATE INDEX r_person_keys ON r_person USING gin (keys);
 CREATE INDEX r_person_d_birthdate ON r_person USING gist (d_birthdate) WHERE d_birthdate IS NOT NULL;
-CREATE INDEX r_person_updated ON r_person (updated, id);
+CREATE INDEX r_person_keys ON r_person USING gin (keys);
+CREATE INDEX r_person_patient ON r_person (patient_id, d_birthdate DESC NULLS LAST);
 CREATE INDEX r_person_strings ON r_person USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_person_updated ON r_person (updated, id);
 CREATE TABLE r_plandefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1349,9 +1349,9 @@ CREATE TABLE r_practitionerrole (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_practitionerrole_d_date ON r_practitionerrole USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_practitionerrole_keys ON r_practitionerrole USING gin (keys);
 CREATE INDEX r_practitionerrole_updated ON r_practitionerrole (updated, id);
-CREATE INDEX r_practitionerrole_d_date ON r_practitionerrole USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE TABLE r_procedure (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1361,11 +1361,11 @@ CREATE TABLE r_procedure (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_procedure_keys ON r_procedure USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_procedure_updated ON r_procedure (updated, id);
-CREATE INDEX r_procedure_latest ON r_procedure (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_procedure_d_date ON r_procedure USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_procedure_keys ON r_procedure USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_procedure_latest ON r_procedure (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_procedure_patient ON r_procedure (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_procedure_updated ON r_procedure (updated, id);
 CREATE TABLE r_provenance (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1376,12 +1376,12 @@ CREATE TABLE r_provenance (
 	d_when TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_provenance_keys ON r_provenance USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_provenance_d_recorded ON r_provenance USING gist (d_recorded) WHERE d_recorded IS NOT NULL;
-CREATE INDEX r_provenance_latest ON r_provenance (d_recorded DESC NULLS LAST, id DESC);
-CREATE INDEX r_provenance_updated ON r_provenance (updated, id);
-CREATE INDEX r_provenance_patient ON r_provenance (patient_id, d_recorded DESC NULLS LAST);
 CREATE INDEX r_provenance_d_when ON r_provenance USING gist (d_when) WHERE d_when IS NOT NULL;
+CREATE INDEX r_provenance_keys ON r_provenance USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_provenance_latest ON r_provenance (d_recorded DESC NULLS LAST, id DESC);
+CREATE INDEX r_provenance_patient ON r_provenance (patient_id, d_recorded DESC NULLS LAST);
+CREATE INDEX r_provenance_updated ON r_provenance (updated, id);
 CREATE TABLE r_questionnaire (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1404,9 +1404,9 @@ CREATE TABLE r_questionnaireresponse (
 	d_authored TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_questionnaireresponse_d_authored ON r_questionnaireresponse USING gist (d_authored) WHERE d_authored IS NOT NULL;
 CREATE INDEX r_questionnaireresponse_keys ON r_questionnaireresponse USING gin (keys);
 CREATE INDEX r_questionnaireresponse_patient ON r_questionnaireresponse (patient_id, d_authored DESC NULLS LAST);
-CREATE INDEX r_questionnaireresponse_d_authored ON r_questionnaireresponse USING gist (d_authored) WHERE d_authored IS NOT NULL;
 CREATE INDEX r_questionnaireresponse_updated ON r_questionnaireresponse (updated, id);
 CREATE TABLE r_relatedperson (
 	id TEXT COLLATE "C" NOT NULL,
@@ -1418,11 +1418,11 @@ CREATE TABLE r_relatedperson (
 	d_birthdate TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_relatedperson_patient ON r_relatedperson (patient_id, d_birthdate DESC NULLS LAST);
-CREATE INDEX r_relatedperson_keys ON r_relatedperson USING gin (keys);
 CREATE INDEX r_relatedperson_d_birthdate ON r_relatedperson USING gist (d_birthdate) WHERE d_birthdate IS NOT NULL;
-CREATE INDEX r_relatedperson_updated ON r_relatedperson (updated, id);
+CREATE INDEX r_relatedperson_keys ON r_relatedperson USING gin (keys);
+CREATE INDEX r_relatedperson_patient ON r_relatedperson (patient_id, d_birthdate DESC NULLS LAST);
 CREATE INDEX r_relatedperson_strings ON r_relatedperson USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_relatedperson_updated ON r_relatedperson (updated, id);
 CREATE TABLE r_requestgroup (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1432,10 +1432,10 @@ CREATE TABLE r_requestgroup (
 	d_authored TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_requestgroup_patient ON r_requestgroup (patient_id, d_authored DESC NULLS LAST);
-CREATE INDEX r_requestgroup_updated ON r_requestgroup (updated, id);
 CREATE INDEX r_requestgroup_d_authored ON r_requestgroup USING gist (d_authored) WHERE d_authored IS NOT NULL;
 CREATE INDEX r_requestgroup_keys ON r_requestgroup USING gin (keys);
+CREATE INDEX r_requestgroup_patient ON r_requestgroup (patient_id, d_authored DESC NULLS LAST);
+CREATE INDEX r_requestgroup_updated ON r_requestgroup (updated, id);
 CREATE TABLE r_researchdefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1484,9 +1484,9 @@ CREATE TABLE r_researchsubject (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_researchsubject_d_date ON r_researchsubject USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_researchsubject_updated ON r_researchsubject (updated, id);
 CREATE INDEX r_researchsubject_keys ON r_researchsubject USING gin (keys);
 CREATE INDEX r_researchsubject_patient ON r_researchsubject (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_researchsubject_updated ON r_researchsubject (updated, id);
 CREATE TABLE r_riskassessment (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1496,10 +1496,10 @@ CREATE TABLE r_riskassessment (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_riskassessment_patient ON r_riskassessment (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_riskassessment_d_date ON r_riskassessment USING gist (d_date) WHERE d_date IS NOT NULL;
-CREATE INDEX r_riskassessment_updated ON r_riskassessment (updated, id);
 CREATE INDEX r_riskassessment_keys ON r_riskassessment USING gin (keys);
+CREATE INDEX r_riskassessment_patient ON r_riskassessment (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_riskassessment_updated ON r_riskassessment (updated, id);
 CREATE TABLE r_schedule (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1509,10 +1509,10 @@ CREATE TABLE r_schedule (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_schedule_updated ON r_schedule (updated, id);
+CREATE INDEX r_schedule_d_date ON r_schedule USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_schedule_keys ON r_schedule USING gin (keys);
 CREATE INDEX r_schedule_patient ON r_schedule (patient_id, d_date DESC NULLS LAST);
-CREATE INDEX r_schedule_d_date ON r_schedule USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_schedule_updated ON r_schedule (updated, id);
 CREATE TABLE r_searchparameter (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1536,10 +1536,10 @@ CREATE TABLE r_servicerequest (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_servicerequest_d_authored ON r_servicerequest USING gist (d_authored) WHERE d_authored IS NOT NULL;
-CREATE INDEX r_servicerequest_patient ON r_servicerequest (patient_id, d_authored DESC NULLS LAST);
-CREATE INDEX r_servicerequest_updated ON r_servicerequest (updated, id);
 CREATE INDEX r_servicerequest_d_occurrence ON r_servicerequest USING gist (d_occurrence) WHERE d_occurrence IS NOT NULL;
 CREATE INDEX r_servicerequest_keys ON r_servicerequest USING gin (keys);
+CREATE INDEX r_servicerequest_patient ON r_servicerequest (patient_id, d_authored DESC NULLS LAST);
+CREATE INDEX r_servicerequest_updated ON r_servicerequest (updated, id);
 CREATE TABLE r_slot (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1549,9 +1549,9 @@ CREATE TABLE r_slot (
 	d_start TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_slot_d_start ON r_slot USING gist (d_start) WHERE d_start IS NOT NULL;
 CREATE INDEX r_slot_keys ON r_slot USING gin (keys);
 CREATE INDEX r_slot_updated ON r_slot (updated, id);
-CREATE INDEX r_slot_d_start ON r_slot USING gist (d_start) WHERE d_start IS NOT NULL;
 CREATE TABLE r_specimen (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1563,8 +1563,8 @@ CREATE TABLE r_specimen (
 );
 CREATE INDEX r_specimen_d_collected ON r_specimen USING gist (d_collected) WHERE d_collected IS NOT NULL;
 CREATE INDEX r_specimen_keys ON r_specimen USING gin (keys);
-CREATE INDEX r_specimen_updated ON r_specimen (updated, id);
 CREATE INDEX r_specimen_patient ON r_specimen (patient_id, d_collected DESC NULLS LAST);
+CREATE INDEX r_specimen_updated ON r_specimen (updated, id);
 CREATE TABLE r_specimendefinition (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1584,8 +1584,8 @@ CREATE TABLE r_structuredefinition (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_structuredefinition_strings ON r_structuredefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_structuredefinition_keys ON r_structuredefinition USING gin (keys);
+CREATE INDEX r_structuredefinition_strings ON r_structuredefinition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_structuremap (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1596,8 +1596,8 @@ CREATE TABLE r_structuremap (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_structuremap_strings ON r_structuremap USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_structuremap_keys ON r_structuremap USING gin (keys);
+CREATE INDEX r_structuremap_strings ON r_structuremap USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_subscription (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1608,8 +1608,8 @@ CREATE TABLE r_subscription (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_subscription_keys ON r_subscription USING gin (keys);
-CREATE INDEX r_subscription_updated ON r_subscription (updated, id);
 CREATE INDEX r_subscription_strings ON r_subscription USING gin (strings) WHERE strings IS NOT NULL;
+CREATE INDEX r_subscription_updated ON r_subscription (updated, id);
 CREATE TABLE r_substance (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1628,9 +1628,9 @@ CREATE TABLE r_supplydelivery (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_supplydelivery_keys ON r_supplydelivery USING gin (keys);
 CREATE INDEX r_supplydelivery_patient ON r_supplydelivery (patient_id);
 CREATE INDEX r_supplydelivery_updated ON r_supplydelivery (updated, id);
-CREATE INDEX r_supplydelivery_keys ON r_supplydelivery USING gin (keys);
 CREATE TABLE r_supplyrequest (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1642,8 +1642,8 @@ CREATE TABLE r_supplyrequest (
 );
 CREATE INDEX r_supplyrequest_d_date ON r_supplyrequest USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_supplyrequest_keys ON r_supplyrequest USING gin (keys);
-CREATE INDEX r_supplyrequest_updated ON r_supplyrequest (updated, id);
 CREATE INDEX r_supplyrequest_patient ON r_supplyrequest (patient_id, d_date DESC NULLS LAST);
+CREATE INDEX r_supplyrequest_updated ON r_supplyrequest (updated, id);
 CREATE TABLE r_task (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1655,13 +1655,13 @@ CREATE TABLE r_task (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_task_updated ON r_task (updated, id);
-CREATE INDEX r_task_keys ON r_task USING gin (keys) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX r_task_d_modified ON r_task USING gist (d_modified) WHERE d_modified IS NOT NULL;
-CREATE INDEX r_task_latest ON r_task (d_authored_on DESC NULLS LAST, id DESC);
-CREATE INDEX r_task_d_period ON r_task USING gist (d_period) WHERE d_period IS NOT NULL;
 CREATE INDEX r_task_d_authored_on ON r_task USING gist (d_authored_on) WHERE d_authored_on IS NOT NULL;
+CREATE INDEX r_task_d_modified ON r_task USING gist (d_modified) WHERE d_modified IS NOT NULL;
+CREATE INDEX r_task_d_period ON r_task USING gist (d_period) WHERE d_period IS NOT NULL;
+CREATE INDEX r_task_keys ON r_task USING gin (keys) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX r_task_latest ON r_task (d_authored_on DESC NULLS LAST, id DESC);
 CREATE INDEX r_task_patient ON r_task (patient_id, d_authored_on DESC NULLS LAST);
+CREATE INDEX r_task_updated ON r_task (updated, id);
 CREATE TABLE r_terminologycapabilities (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1672,8 +1672,8 @@ CREATE TABLE r_terminologycapabilities (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_terminologycapabilities_strings ON r_terminologycapabilities USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_terminologycapabilities_keys ON r_terminologycapabilities USING gin (keys);
+CREATE INDEX r_terminologycapabilities_strings ON r_terminologycapabilities USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_testreport (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1696,8 +1696,8 @@ CREATE TABLE r_testscript (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_testscript_strings ON r_testscript USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_testscript_keys ON r_testscript USING gin (keys);
+CREATE INDEX r_testscript_strings ON r_testscript USING gin (strings) WHERE strings IS NOT NULL;
 CREATE TABLE r_valueset (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,
@@ -1728,9 +1728,9 @@ CREATE TABLE r_visionprescription (
 	d_datewritten TSTZRANGE,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_visionprescription_d_datewritten ON r_visionprescription USING gist (d_datewritten) WHERE d_datewritten IS NOT NULL;
 CREATE INDEX r_visionprescription_keys ON r_visionprescription USING gin (keys);
 CREATE INDEX r_visionprescription_patient ON r_visionprescription (patient_id, d_datewritten DESC NULLS LAST);
-CREATE INDEX r_visionprescription_d_datewritten ON r_visionprescription USING gist (d_datewritten) WHERE d_datewritten IS NOT NULL;
 CREATE INDEX r_visionprescription_updated ON r_visionprescription (updated, id);
 CREATE TABLE reading (
 	observation_id TEXT COLLATE "C" NOT NULL,
@@ -1746,8 +1746,8 @@ CREATE TABLE reading (
 	received TIMESTAMP WITH TIME ZONE NOT NULL,
 	PRIMARY KEY (observation_id, measure)
 );
-CREATE INDEX reading_window ON reading (patient_id, measure, at DESC) INCLUDE (value, quality);
 CREATE INDEX reading_device ON reading (device_id, received DESC) WHERE device_id IS NOT NULL;
+CREATE INDEX reading_window ON reading (patient_id, measure, at DESC) INCLUDE (value, quality);
 COMMENT ON COLUMN reading.measure IS 'key of monitoring.measures.MEASURES';
 COMMENT ON COLUMN reading.at IS 'when it was measured';
 COMMENT ON COLUMN reading.value IS 'in the measure''s one UCUM unit; null where the answer is a word';
@@ -1846,10 +1846,10 @@ CREATE TABLE person (
 	synthetic BOOLEAN NOT NULL,
 	PRIMARY KEY (patient_id)
 );
-CREATE UNIQUE INDEX person_nhs_number ON person (nhs_number) WHERE nhs_number IS NOT NULL;
-CREATE INDEX person_hub ON person (hub_id, search_name);
 CREATE INDEX person_birth_date ON person (birth_date);
+CREATE INDEX person_hub ON person (hub_id, search_name);
 CREATE INDEX person_search_name ON person (search_name text_pattern_ops);
+CREATE UNIQUE INDEX person_nhs_number ON person (nhs_number) WHERE nhs_number IS NOT NULL;
 COMMENT ON COLUMN person.nhs_number IS 'ten digits, no spaces';
 COMMENT ON COLUMN person.search_name IS 'casefolded ''family given'' for prefix search';
 COMMENT ON COLUMN person.called IS 'likes to be called';
@@ -1952,8 +1952,8 @@ CREATE TABLE audit (
 	request_id TEXT COLLATE "C",
 	PRIMARY KEY (seq)
 );
-CREATE INDEX audit_tx ON audit (tx, seq);
 CREATE INDEX audit_patient ON audit (patient_id, at DESC);
+CREATE INDEX audit_tx ON audit (tx, seq);
 COMMENT ON COLUMN audit.action IS 'read | search | history | create | update | delete | sign-in | ...';
 COMMENT ON COLUMN audit.outcome IS 'ok | refused | failed';
 CREATE TABLE audit_seal (

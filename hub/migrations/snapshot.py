@@ -25,11 +25,9 @@ def render() -> str:
     engine = create_mock_engine("postgresql+psycopg://", collect)
     metadata.create_all(engine, checkfirst=False)
     # SQLAlchemy keeps the indexes of a table in a set: in order, so that a new snapshot differs where a table does.
-    ordered: list[str] = []
-    for is_index, run in groupby(
-        statements, key=lambda statement: statement.startswith(("CREATE INDEX", "CREATE UNIQUE"))
-    ):
-        ordered += sorted(run) if is_index else run
+    indexes = ("CREATE INDEX", "CREATE UNIQUE")
+    runs = groupby(statements, key=lambda statement: statement.startswith(indexes))
+    ordered = [statement for is_index, run in runs for statement in (sorted(run) if is_index else run)]
     return "".join(f"{statement};\n" for statement in ordered)
 
 

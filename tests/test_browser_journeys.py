@@ -63,6 +63,23 @@ class TestCoordinator:
             await expect(page.locator("main")).to_contain_text("clip was cold")
             await expect(page.locator("main")).to_contain_text("Acknowledged by")
 
+    async def test_who_comes_second_sees_what_was_done_and_keeps_the_words(self, service: Service) -> None:
+        person = await low_oxygen(service, 1, 88)
+        flag = await service.one(
+            "SELECT id FROM flag WHERE patient_id = %s AND severity = 3 AND state = 'open'", person
+        )
+        async with service.signed_in("coordinator") as mine, service.signed_in("coordinator2") as theirs:
+            await mine.goto(f"/flags/{flag}")
+            await theirs.goto(f"/flags/{flag}")
+            await theirs.fill("#why", "I am with her now.")
+            await theirs.click("button[value=acknowledge]")
+            await said(theirs, "Acknowledged")
+            await mine.fill("#why", "Left a message on the mobile.")
+            await mine.click("button[value=acknowledge]")
+            await expect(mine.locator(".nhsuk-error-summary")).to_contain_text("acknowledged, not open")
+            await expect(mine.locator("main")).to_contain_text("I am with her now.")
+            await expect(mine.locator("#why")).to_have_value("Left a message on the mobile.")
+
     async def test_a_task_is_completed_however_overdue(self, service: Service) -> None:
         async with service.signed_in("coordinator") as page:
             await page.goto("/today?show=task")

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from fhir.outcome import refuse
+from fhir.outcome import Refusal, refuse
 from hub import boards, flows
 from hub.identity import Actor
 from hub.pages import person as persons
@@ -28,6 +28,13 @@ _RULES = {rule.id: rule for rule in RULES}
 async def flag(request: Request, flag_id: str) -> Response:
     actor = await signed_in(request)
     demand(actor, "flag.acknowledge")
+    return await _page(request, actor, flag_id)
+
+
+async def _page(
+    request: Request, actor: Actor, flag_id: str, problem: str | None = None, why: str = "", status: int = 200
+) -> Response:
+    """The flag as it stands; *problem* says why an act was not carried out, and *why* is what was typed with it."""
     now = persons.present()
     since = now - timedelta(days=TREND_DAYS)
     async with transaction(request) as tx:
@@ -44,6 +51,7 @@ async def flag(request: Request, flag_id: str) -> Response:
         request,
         "flag.html",
         actor,
+        status,
         tab=None,
         person=person,
         now=now,
@@ -55,6 +63,8 @@ async def flag(request: Request, flag_id: str) -> Response:
         value=value,
         value_when=value_when,
         done=done(row, names, now),
+        problem=problem,
+        why=why,
         can_acknowledge=True,
         can_resolve=actor.can("flag.resolve"),
     )
@@ -112,18 +122,24 @@ async def act(request: Request, flag_id: str) -> Response:
     actor = await signed_in(request)
     sent = await form(request, actor)
     what, why = sent.text("act"), sent.text("why", 1000)
-    async with transaction(request) as tx:
-        await records.flag(tx.pg, actor, flag_id)
-        if what == "acknowledge":
-            demand(actor, "flag.acknowledge")
-            await flows.acknowledge_flag(tx, actor, flag_id, why)
-            said = "acknowledged"
-        elif what in ("resolve", "false-alarm"):
-            demand(actor, "flag.resolve")
-            await flows.resolve_flag(tx, actor, flag_id, why, what == "false-alarm")
-            said = "resolved" if what == "resolve" else "false-alarm"
-        else:
-            raise refuse(400, "invalid", "The form was not complete. Go back and try again.")
+    try:
+        async with transaction(request) as tx:
+            await records.flag(tx.pg, actor, flag_id)
+            if what == "acknowledge":
+                demand(actor, "flag.acknowledge")
+                await flows.acknowledge_flag(tx, actor, flag_id, why)
+                said = "acknowledged"
+            elif what in ("resolve", "false-alarm"):
+                demand(actor, "flag.resolve")
+                await flows.resolve_flag(tx, actor, flag_id, why, what == "false-alarm")
+                said = "resolved" if what == "resolve" else "false-alarm"
+            else:
+                raise refuse(400, "invalid", "The form was not complete. Go back and try again.")
+    except Refusal as refusal:
+        if refusal.status not in (409, 412, 422):
+            raise
+        # Somebody else was quicker, or the reason is missing: the flag as it stands, and what was typed beside it.
+        return await _page(request, actor, flag_id, refusal.issues[0].diagnostics, why, refusal.status)
     return told(local(sent.text("back"), home(actor)), said)
 
 

@@ -39,9 +39,9 @@ def _intro() -> Iterable[str]:
         "measure.",
         "Red opens at once. Amber from limits counts when the reading next to it is beyond them too, no more than "
         f"{_span(thresholds.CONFIRM_WITHIN)} away; a first one is shown as information while a repeat is asked for.",
-        "One live flag per rule and person. Later readings add to it; its severity rises, never falls; a worse value "
-        "opens an acknowledged flag again. Only a person ends a flag, saying why. A flag keeps the rule's version and "
-        "the readings behind it.",
+        "One live flag per rule and person. Later readings add to it; its severity rises, never falls; a rise opens an "
+        "acknowledged flag again, a worse value of the same severity does not. Only a person ends a flag, saying why. "
+        "A flag keeps the rule's version and the readings behind it.",
         "A rule that fails costs no reading: the failure is a flag of its own.",
     )
 

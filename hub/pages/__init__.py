@@ -12,6 +12,7 @@ from hub.pages import (
     flags,
     limits,
     live,
+    looked,
     mdt,
     me,
     patients,
@@ -32,7 +33,7 @@ NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 def register(app: FastAPI) -> None:
     """Add every page. The application mounts `/assets` and `/static` itself."""
-    for module in (sign_in, *BOARDS, *PERSON, me):
+    for module in (sign_in, *BOARDS, *PERSON, me, looked):
         app.include_router(module.router, include_in_schema=False)
     app.add_exception_handler(HTTPException, _unknown_address)
 

@@ -33,7 +33,8 @@ async def audit(request: Request) -> Response:
     chosen = chosen if chosen in FILTERS else ""
     patient = request.query_params.get("patient", "").strip()[:64]
     before = request.query_params.get("before", "")
-    values: dict[str, Any] = {"patient": patient, "before": int(before) if before.isdecimal() else None, "limit": PAGE}
+    earlier = int(before) if before.isdecimal() and len(before) < 19 else None
+    values: dict[str, Any] = {"patient": patient, "before": earlier, "limit": PAGE}
     async with transaction(request) as tx:
         rows = await tx.pg.execute(
             "SELECT seq, at, actor, role, action, type, resource_id, patient_id, outcome, detail FROM audit"

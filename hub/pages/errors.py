@@ -80,6 +80,8 @@ class PageRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
+            if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+                return error_page(request, 400)  # what no text in PostgreSQL can hold is nobody's address
             try:
                 return await handle(request)
             except Elsewhere as elsewhere:

@@ -13,7 +13,6 @@ from care_plans.patient_view import Worse, worse
 from care_plans.versions import since
 from fhir import store
 from fhir.outcome import Refusal, refuse
-from hub import boards
 from hub.access import visible
 from hub.db import Tx
 from hub.identity import Actor
@@ -25,7 +24,7 @@ from hub.pages.person import Latest, Person
 from hub.pages.plan import letter_of
 from hub.pages.readings import RANGES, charts_of
 from hub.pages.records import Kept
-from hub.pages.rendering import page, role_words
+from hub.pages.rendering import page
 from monitoring import evaluation, state
 from monitoring.case import Facts, Finding
 from monitoring.measures import MEASURES
@@ -33,8 +32,6 @@ from monitoring.readings import readings as typed_readings
 from monitoring.state import load_orders
 
 router = APIRouter(route_class=PageRoute)
-
-LOOKS = 300
 
 
 async def _whose(request: Request, tx: Tx, actor: Actor) -> tuple[str, list[dict[str, str]]]:
@@ -63,7 +60,7 @@ async def _whose(request: Request, tx: Tx, actor: Actor) -> tuple[str, list[dict
 
 
 @dataclass(slots=True)
-class Mine:
+class Own:
     """What every one of these pages stands on."""
 
     person: Person
@@ -85,7 +82,7 @@ class Mine:
         }
 
 
-async def _mine(request: Request, tx: Tx, actor: Actor) -> Mine:
+async def own_record(request: Request, tx: Tx, actor: Actor) -> Own:
     now = persons.present()
     patient_id, everyone = await _whose(request, tx, actor)
     person = await persons.find(tx.pg, actor, patient_id)
@@ -93,14 +90,14 @@ async def _mine(request: Request, tx: Tx, actor: Actor) -> Mine:
     hub = await records.hub_of(tx.pg, person.hub_id)
     # Nobody here is told that readings are watched: hubs look at them in their hours.
     advice = worse(kept.plan if kept else None, hub.name, hub.phone, runtime(request).settings.hub_hours, False)
-    return Mine(person, everyone, kept, advice, actor.reference == person.reference, now)
+    return Own(person, everyone, kept, advice, actor.reference == person.reference, now)
 
 
 @router.get("/me")
 async def me(request: Request) -> Response:
     actor = await signed_in(request)
     async with transaction(request) as tx:
-        mine = await _mine(request, tx, actor)
+        mine = await own_record(request, tx, actor)
         patient_id = mine.person.patient_id
         latest = await persons.latest(tx.pg, patient_id, mine.now)
         due = await _due(tx, patient_id, latest, mine.now)
@@ -190,7 +187,7 @@ def plan_words(kept: Kept | None) -> dict[str, Any] | None:
 async def plan(request: Request) -> Response:
     actor = await signed_in(request)
     async with transaction(request) as tx:
-        mine = await _mine(request, tx, actor)
+        mine = await own_record(request, tx, actor)
         kept, person, letter = mine.kept, mine.person, None
         changes = await _changes(tx, actor, kept)
         if kept is not None:
@@ -214,7 +211,7 @@ async def _readings_page(
     range_ = request.query_params.get("range", "month")
     range_ = range_ if range_ in RANGES else "month"
     async with transaction(request) as tx:
-        mine = await _mine(request, tx, actor)
+        mine = await own_record(request, tx, actor)
         charts = await charts_of(tx, actor, mine.person.patient_id, range_, mine.now)
     await runtime(request).reads.record(
         persons.looked(actor, mine.person.patient_id, "my readings", "Observation", "search")
@@ -264,7 +261,7 @@ async def saved(request: Request) -> Response:
     """What was saved, and what to do now: said at once, by rule, without waiting for anyone."""
     actor = await signed_in(request)
     async with transaction(request) as tx:
-        mine = await _mine(request, tx, actor)
+        mine = await own_record(request, tx, actor)
         stored = [
             await store.read(tx.pg, "Observation", observation, visible(actor))
             for observation in request.query_params.getlist("reading")[:12]
@@ -284,6 +281,9 @@ async def saved(request: Request) -> Response:
         findings = [
             finding for case in cases.values() for finding in evaluation.evaluate(case) if isinstance(finding, Finding)
         ]
+    await runtime(request).reads.record(
+        persons.looked(actor, mine.person.patient_id, "my readings", "Observation", "search")
+    )
     worst = max((finding.severity for finding in findings), default=0)
     return page(
         request,
@@ -302,88 +302,3 @@ async def saved(request: Request) -> Response:
         advice=list(dict.fromkeys(finding.advice for finding in findings if finding.advice)),
         **mine.context(),
     )
-
-
-@router.get("/me/looked")
-async def looked(request: Request) -> Response:
-    """Who has looked at or changed the record, from the audit trail."""
-    actor = await signed_in(request)
-    async with transaction(request) as tx:
-        mine = await _mine(request, tx, actor)
-        if not mine.own:
-            raise refuse(403, "forbidden", "Only the person themselves sees who has looked at their record.")
-        rows = await tx.pg.execute(
-            "SELECT at, actor, role, action, type, detail FROM audit WHERE patient_id = %s AND actor <> %s"
-            " AND outcome = 'ok' ORDER BY at DESC LIMIT %s",
-            (mine.person.patient_id, actor.reference, LOOKS),
-        )
-        found = await rows.fetchall()
-        names = await boards.names(tx.pg, {row[1] for row in found})
-    await runtime(request).reads.record(persons.looked(actor, mine.person.patient_id, "who has looked", "AuditEvent"))
-    return page(request, "looked.html", actor, here="/me/looked", days=_days(found, names, mine.now), **mine.context())
-
-
-ACTIONS = {
-    "create": "added",
-    "update": "changed",
-    "delete": "took out",
-    "export": "copied out",
-    "emergency-access": "opened in an emergency:",
-    "emergency-review": "looked into the emergency opening of",
-}
-THINGS = {
-    "CarePlan": "your plan",
-    "Goal": "your goals",
-    "Observation": "readings",
-    "Flag": "an alert",
-    "Task": "a task",
-    "CareTeam": "your team",
-    "Consent": "your approval",
-    "Patient": "your details",
-    "ServiceRequest": "your limits",
-}
-
-
-def _days(rows: list[Any], names: dict[str, str], now: datetime) -> list[dict[str, Any]]:
-    """By day and person: `Pauline Sparkes, care coordinator: looked at the summary, your plan`."""
-    today = persons.today(now)
-    days: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
-    for at, who, role, action, type_, detail in rows:
-        day = words.sentence(words.day(at.astimezone(words.LONDON).date(), today))
-        if role == "device":
-            name = "A device"
-        elif role in ("engine", "importer"):
-            name = "Care Hub"
-        else:
-            name = names.get(who, "Another system" if role == "ehr-system" else "Someone who works here")
-        thing = THINGS.get(type_ or "", "your record")
-        if action in ACTIONS:
-            did = f"{ACTIONS[action]} {thing}"
-        else:
-            shown = (detail or {}).get("page") if isinstance(detail, dict) else None
-            did = f"looked at {PAGES.get(shown or '', thing)}"
-        days.setdefault(day, {}).setdefault((name, "" if name in ("A device", "Care Hub") else role_words(role)), {})[
-            did
-        ] = None
-    return [
-        {
-            "day": day,
-            "people": [{"name": name, "role": role, "did": ", ".join(did)} for (name, role), did in people.items()],
-        }
-        for day, people in days.items()
-    ]
-
-
-PAGES = {
-    "summary": "your summary",
-    "plan": "your plan",
-    "plan versions": "older versions of your plan",
-    "readings": "your readings",
-    "team": "your team",
-    "flag": "an alert",
-    "limits": "your limits",
-    "approval": "your approval",
-    "my page": "your page",
-    "my plan": "your plan",
-    "my readings": "your readings",
-}

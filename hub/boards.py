@@ -19,6 +19,7 @@ from hub.access import people
 from hub.identity import Actor
 
 PAGE = 50
+MOST = 1_000_000  # rows that anybody pages through
 OPEN = "state IN ('open', 'acknowledged')"
 # A rule that could not be worked out leaves somebody unwatched, so a person must look. A doubtful reading (operational,
 # information) waits on the person's own page.
@@ -454,11 +455,10 @@ def _opened(cursor: str) -> list[Any]:
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=list[Any])
         first, at, row_id = position[:3]
-        if (
-            not isinstance(first, int)
-            or not isinstance(row_id, str)
-            or not all(isinstance(n, int) for n in position[3:])
-        ):
+        numbers = (first, *position[3:])
+        if not all(isinstance(number, int) and 0 <= number < MOST for number in numbers):
+            raise ValueError(cursor)
+        if not isinstance(row_id, str) or "\x00" in row_id:
             raise ValueError(cursor)
         return [first, datetime.fromisoformat(at) if at is not None else None, row_id, *position[3:4]]
     except (ValueError, TypeError, msgspec.DecodeError) as error:

@@ -164,7 +164,19 @@ class TestToday:
                 break
         assert len(seen) == 8 and len(set(seen)) == 8
 
-    @pytest.mark.parametrize("after", ["nonsense", "W10", "WyJhIiwxLDJd", "WzEsIm5ldmVyIiwiYSJd", "\u20ac"])
+    @pytest.mark.parametrize(
+        "after",
+        [
+            "nonsense",
+            "W10",
+            "WyJhIiwxLDJd",
+            "WzEsIm5ldmVyIiwiYSJd",
+            "\u20ac",
+            "WzEsIG51bGwsICJcdTAwMDAiXQ",
+            "Wzk5OTk5OTk5OTk5LCBudWxsLCAiYSJd",
+            "WzEsIG51bGwsICJhIiwgLTFd",
+        ],
+    )
     async def test_a_made_up_cursor_is_refused(self, tx: Tx, after: str) -> None:
         with pytest.raises(Refusal) as refusal:
             await today(tx, after=after)

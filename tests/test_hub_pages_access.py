@@ -236,3 +236,17 @@ def test_every_page_is_documented() -> None:
     for path in READS:
         named = path.replace("{patient_id}", "{id}").replace("{flag_id}", "{id}").replace("{key}", "{measure}")
         assert f"`{named}`" in said or named in ("/", "/me/saved"), path
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_an_address_that_cannot_be_is_refused_and_breaks_nothing(
+    rest: Rest, world: dict[str, str], path: str
+) -> None:
+    visitor = Visitor(rest)
+    await visitor.sign_in("out-clinician")
+    if "{" in path:
+        assert (await visitor.client.get(re.sub(r"\{[^}]+\}", "%00", path))).status_code in (400, 403, 404)
+    address = re.sub(r"\{[^}]+\}", "x", path)
+    for query in ("patient=%00&q=%00&after=%00&before=%00&show=%00", "before=99999999999999999999&after=9&page=-1"):
+        if path != "/live":
+            assert (await visitor.client.get(f"{address}?{query}")).status_code < 500

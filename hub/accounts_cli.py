@@ -247,7 +247,7 @@ def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Resu
     from fhir.outcome import Refusal
     from hub import embedded
     from hub.cli import stop
-    from hub.db import Database, database_url
+    from hub.db import Database, database_url, reach
     from hub.settings import settings
 
     async def run(url: str) -> Result:
@@ -260,6 +260,7 @@ def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Resu
 
     try:
         with database_url(settings()) as url:
+            reach(url)
             return asyncio.run(run(url))
     except Refusal as refusal:
         raise stop("; ".join(issue.diagnostics for issue in refusal.issues)) from refusal

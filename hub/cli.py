@@ -103,7 +103,7 @@ def verify_audit(
 
     from hub import embedded
     from hub.audit import Verification, verify
-    from hub.db import Database, database_url
+    from hub.db import Database, database_url, reach
     from hub.settings import settings
 
     async def run(url: str) -> Verification:
@@ -118,6 +118,7 @@ def verify_audit(
 
     try:
         with database_url(settings()) as url:
+            reach(url)
             result = asyncio.run(run(url))
     except (psycopg.Error, embedded.EmbeddedError, ValueError) as error:
         raise stop(f"{error}; `carehub doctor` says more") from error

@@ -75,6 +75,12 @@ async def _refuse_dead(connection: Connection) -> None:
         raise psycopg.OperationalError("PostgreSQL has closed this connection")
 
 
+def reach(url: str) -> None:
+    """Raises psycopg.OperationalError with the server's own words when it does not answer; a pool would go on asking
+    for half a minute and then say that it is empty."""
+    psycopg.connect(url, connect_timeout=10).close()
+
+
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
     """The PostgreSQL that the settings name, or the embedded one, which runs at least as long as the block."""

@@ -155,3 +155,14 @@ async def test_roles_are_listed_without_those_of_the_hub_itself(installation: Da
     done = carehub(installation, "user", "roles")
     assert "care-coordinator" in done.stdout
     assert "engine" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [("user", "list"), ("audit", "verify")])
+def test_a_database_that_does_not_answer_is_told_at_once_in_its_own_words(words: tuple[str, ...]) -> None:
+    environment = {**os.environ, "CAREHUB_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    done = subprocess.run(
+        [sys.executable, "-m", "hub.cli", *words], capture_output=True, text=True, env=environment, timeout=20
+    )
+    assert done.returncode == 1
+    assert "refused" in done.stderr and "carehub doctor" in done.stderr
+    assert "pool" not in done.stderr

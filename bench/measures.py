@@ -50,18 +50,19 @@ def observation(patient_id: str, at: datetime, value: str = "97") -> bytes:
 class Clock:
     """Times that no two readings share, spread over the last *hours*: recent enough to be evaluated."""
 
-    def __init__(self, hours: int) -> None:
+    def __init__(self, hours: int, half: bool) -> None:
         self._taken = 0
         self._span = hours * 3600
-        self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
+        # Whole or half seconds, so that what is kept never meets what is fresh.
+        self._start = datetime.now(UTC).replace(microsecond=500_000 * half) - timedelta(seconds=2)
 
     def next(self) -> datetime:
         self._taken += 1
         return self._start - timedelta(seconds=self._taken * 7919 % self._span, milliseconds=self._taken // self._span)
 
 
-KEPT = Clock(20)  # what devices kept since yesterday
-FRESH = Clock(1)  # what they measure now
+KEPT = Clock(20, half=True)  # what devices kept since yesterday
+FRESH = Clock(1, half=False)  # what they measure now
 
 
 def body_of(key: str, body: bytes, path: str = "/fhir/Observation", media: str = FHIR) -> bytes:
@@ -125,11 +126,15 @@ async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
         requests.append(body_of(key, lines, "/fhir/$ingest", "application/fhir+ndjson"))
     waiting = iter(requests)
     accepted = 0
+    refused: list[bytes] = []
 
     async def send(connection: Connection) -> None:
         nonlocal accepted
         for raw in waiting:
-            accepted += _accepted(await connection.ask(raw))
+            answer = await connection.ask(raw)
+            accepted += _accepted(answer)  # after the await: the sum is shared
+            if b"refused-line" in answer.body:
+                refused.append(answer.body)
 
     ceiling = await _copied(setting, observation("p" * 36, datetime.now(UTC)), readings)
     async with connections(setting.port, streams) as made:
@@ -137,7 +142,7 @@ async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
         await asyncio.gather(*(send(one) for one in made))
         seconds = time.perf_counter() - start
     if accepted != each * len(requests):
-        raise RuntimeError(f"{accepted} of {each * len(requests)} accepted")
+        raise RuntimeError(f"{accepted} of {each * len(requests)} accepted: {refused[:1]!r:.2000}")
     figure = accepted / seconds
     return Row(
         "NDJSON readings, evaluated and flagged",

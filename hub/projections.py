@@ -55,6 +55,10 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         await project_limits(pg, orders, [one.id for one in requests if one.id not in ordered])
     if flags := by_type.get("Flag"):
         await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
+    moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200]
+    moved += [about for one in written if one.change.type == "Flag" and (about := one.patient_id)]
+    if moved:
+        await _follow_home_hub(pg, moved)
     if "Observation" in by_type:
         # An updated Observation may measure something else now, or nothing: its old rows go first.
         replaced = [one.change.id for one in written if one.change.type == "Observation" and one.status != 201]
@@ -115,6 +119,16 @@ async def _people(pg: psycopg.AsyncConnection[Any], changed: Sequence[Changed]) 
                 "Another person has this NHS number already. Look them up instead of registering them twice.",
                 "Patient.identifier",
             ) from error
+
+
+async def _follow_home_hub(pg: psycopg.AsyncConnection[Any], patient_ids: Sequence[str]) -> None:
+    """What waits for somebody stands on the boards of the hub that the person belongs to now."""
+    for table in ("flag", "task"):
+        await pg.execute(
+            f"UPDATE {table} SET hub_id = person.hub_id FROM person WHERE {table}.patient_id = person.patient_id"
+            f" AND person.patient_id = ANY(%s) AND {table}.hub_id IS DISTINCT FROM person.hub_id",
+            (list(patient_ids),),
+        )
 
 
 def _person(patient: JSON) -> tuple[Any, ...]:

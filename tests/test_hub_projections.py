@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from test_flow_readings import rows
+from test_flow_readings import NOW, person, rows, send, spo2
 
 from fhir import store
 from fhir.outcome import Refusal
@@ -59,3 +59,17 @@ class TestPerson:
         await flows.write(tx, IMPORTER, [change])
         found = await rows(tx, "SELECT nhs_number, search_name FROM person WHERE patient_id = %s", change.id)
         assert found == [("9990000026", "archer ada may")]
+
+
+class TestTransfer:
+    """SYM-02: one person, one home hub; a transfer moves what waits with them."""
+
+    async def test_hazard_alert_not_seen_open_flags_move_to_the_new_hubs_board(self, tx: Tx) -> None:
+        patient_id, device = await person(tx)
+        await send(tx, device, spo2(patient_id, "88"))
+        stored = (await store.load(tx.pg, [("Patient", patient_id)]))["Patient", patient_id]
+        moved = {**(stored.resource or {}), "managingOrganization": {"reference": "Organization/wincanton"}}
+        await flows.write(tx, IMPORTER, [Change("update", "Patient", patient_id, moved)])
+        assert await rows(tx, "SELECT hub_id FROM flag WHERE patient_id = %s", patient_id) == [("wincanton",)]
+        await send(tx, device, spo2(patient_id, "84", NOW + timedelta(minutes=1)), now=NOW + timedelta(minutes=2))
+        assert await rows(tx, "SELECT hub_id, count FROM flag WHERE patient_id = %s", patient_id) == [("wincanton", 2)]

@@ -81,8 +81,6 @@ class PageRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
-                return error_page(request, 400)  # what no text in PostgreSQL can hold is nobody's address
-            if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
                 # PostgreSQL keeps no such character, so nothing can be there.
                 return error_page(request, 404)
             try:

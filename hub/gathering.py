@@ -16,8 +16,10 @@ class Gathering(Generic[Item, Result]):
     that item alone. When the handler itself raises, its batch is repeated item by item, so that one bad item never
     harms the others: the handler must therefore be atomic (all of a batch or nothing) or safe to repeat.
 
-    There is no timer: while one batch is being committed the next one fills, which makes batches large under load
-    and keeps a lonely item as fast as without gathering. *workers* batches may be under way at the same time.
+    While one batch is being committed the next one fills, which makes batches large under load and keeps a lonely item
+    as fast as without gathering. *workers* batches may be under way at the same time. After a batch of several, the
+    next waits *pause* seconds: those who were just answered come back and join it, instead of taking turns with the
+    others in two batches half as large.
     """
 
     def __init__(
@@ -25,10 +27,12 @@ class Gathering(Generic[Item, Result]):
         handler: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
         max_batch: int = 256,
         workers: int = 1,
+        pause: float = 0.0,
     ) -> None:
         self._handler = handler
         self._max_batch = max_batch
         self._workers = workers
+        self._pause = pause
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -59,6 +63,8 @@ class Gathering(Generic[Item, Result]):
                         batch.append((item, future))
                 if batch:
                     await self._carry_out(batch)
+                if self._pause and len(batch) > 1:
+                    await asyncio.sleep(self._pause)
         finally:
             # No await stands between the last look at `_waiting` and this line: a submit that comes later sees that
             # no worker runs and starts one. After a cancellation nobody may be left waiting for an answer.

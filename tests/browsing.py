@@ -155,8 +155,8 @@ async def held(service: Service, number: int) -> str:
     return str(found[number % len(found)])
 
 
-async def low_oxygen(service: Service, number: int, percent: float) -> str:
-    """A red flag, just raised by a device, for one of the coordinator's people whose older flags are all closed."""
+async def cleared(service: Service, number: int) -> str:
+    """One of the coordinator's people, whose flags are all closed."""
     person = await held(service, number)
     async with service.database.transaction() as tx:
         rows = await tx.pg.execute(
@@ -164,6 +164,12 @@ async def low_oxygen(service: Service, number: int, percent: float) -> str:
         )
         for (flag_id,) in await rows.fetchall():
             await flows.resolve_flag(tx, IMPORTER, flag_id, "cleared for a test")
+    return person
+
+
+async def low_oxygen(service: Service, number: int, percent: float) -> str:
+    """A red flag, just raised by a device, for one of the coordinator's people whose older flags are all closed."""
+    person = await cleared(service, number)
     await service.post(person, "59408-5", percent, "%")
     return person
 

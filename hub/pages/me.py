@@ -101,6 +101,7 @@ async def me(request: Request) -> Response:
         patient_id = mine.person.patient_id
         latest = await persons.latest(tx.pg, patient_id, mine.now)
         due = await _due(tx, patient_id, latest, mine.now)
+        advised = await _advised(tx, patient_id, mine.now)
         members = await persons.members(tx.pg, actor, patient_id)
         changes = await _changes(tx, actor, mine.kept)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "my page"))
@@ -111,6 +112,7 @@ async def me(request: Request) -> Response:
         here="/me",
         latest=[how(one, mine.now) for one in latest],
         due=due,
+        advised=advised,
         team=persons.faces(members, mine.now),
         changes=changes,
         plan=plan_words(mine.kept),
@@ -140,6 +142,21 @@ def how(one: Latest, now: datetime) -> dict[str, Any]:
         "word": word,
         "key": one.measure,
     }
+
+
+ADVISED = timedelta(hours=24)
+"""How long the advice of a rule stands on the person's page after the last reading that called for it."""
+
+
+async def _advised(tx: Tx, patient_id: str, now: datetime) -> list[str]:
+    """What the rules tell the person to do at once, the most urgent first: red text never waits for staff, and a
+    reading that a device sent says the same as one typed by hand."""
+    rows = await tx.pg.execute(
+        "SELECT advice, max(refreshed) FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')"
+        " AND advice IS NOT NULL AND refreshed > %s GROUP BY advice ORDER BY max(severity) DESC, 2 DESC",
+        (patient_id, now - ADVISED),
+    )
+    return [f"{advice} ({words.sentence(words.when(at, now))}.)" for advice, at in await rows.fetchall()]
 
 
 async def _due(tx: Tx, patient_id: str, latest: list[Latest], now: datetime) -> list[str]:

@@ -31,8 +31,8 @@ CHIPS = {
 EMPTY = {
     None: (
         "Nothing here needs you now",
-        "New flags and tasks appear here by themselves. You need not reload this page. “My people” are those in whose team "
-        "you are; “Everyone in the hub” shows the others.",
+        "New flags and tasks appear here by themselves. You need not reload this page. “My people” are those in whose "
+        "team you are; “Everyone in the hub” shows the others.",
     ),
     "red": ("No red flags", "A red flag appears here as soon as a reading raises one."),
     "amber": ("No amber flags", "An amber flag appears here as soon as readings raise one."),

@@ -131,7 +131,7 @@ def evaluate(case: Case) -> Verdict | None:
     A partial score is a lower bound, so it may raise but never reassure. In a partial set a single 3 is left to the
     rule that watches that measure by itself (oximetry, very high pressure, personal limits): one fact, one flag.
     """
-    if not applies(case):
+    if cannot_reach(case) or not applies(case):
         return None
     best: tuple[int, Score, dict[str, Reading]] | None = None
     for moment in _moments(case):
@@ -150,6 +150,33 @@ def evaluate(case: Case) -> Verdict | None:
     worst = ", ".join(f"{MEASURES[key].name.lower()} {used[key].show()}" for key in result.singles)
     single = f"; scoring 3 alone: {worst}" if worst else ""
     return Verdict(severity, f"{result.text()}{single}.", reasons)
+
+
+def cannot_reach(case: Case) -> bool:
+    """Whether the worst values of the case, taken together, stay short of everything that is told: then no moment of
+    it needs to be scored, which is so of most people at most times.
+
+    Points fall and then rise with a number, so the worst of many stands at one end.
+    """
+    together = 0
+    for parameter in PARAMETERS:
+        found = case.recent.get(parameter)
+        if not found:
+            continue
+        if parameter in ("oxygen", "consciousness"):
+            words = OXYGEN_POINTS if parameter == "oxygen" else CONSCIOUSNESS_POINTS
+            worst = max(words.get(one.word or "", 0) for one in found)
+        elif parameter == "spo2" and case.scale == 2:
+            return False
+        else:
+            numbers = [one.value for one in found if one.value is not None]
+            if not numbers:
+                continue
+            worst = max(points(parameter, min(numbers)) or 0, points(parameter, max(numbers)) or 0)
+        if worst >= SINGLE:
+            return False
+        together += worst
+    return together < URGENT
 
 
 def _moments(case: Case) -> list[datetime]:

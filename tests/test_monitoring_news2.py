@@ -1,13 +1,17 @@
 """NEWS2: both sides of every boundary of the RCP chart, both SpO2 scales, and nothing missing taken for normal."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from random import Random
 
 import pytest
 from monitoring_cases import case, hours, reading
 
-from monitoring.case import Facts
+from monitoring import news2
+from monitoring.case import Case, Facts
 from monitoring.limits import Limits
+from monitoring.measures import MEASURES
 from monitoring.news2 import PARAMETERS, at, evaluate, points, response, score
+from monitoring.readings import Reading
 
 # Source of every row: Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017, chart 1.
 BOUNDARIES: list[tuple[str, float, int]] = [
@@ -279,3 +283,54 @@ class TestRule:
     def test_a_very_high_pressure_in_a_partial_set_is_left_to_its_rule(self) -> None:
         assert evaluate(case(reading("systolic", 225))) is None
         assert evaluate(case(reading("systolic", 88))) is not None
+
+
+class TestCannotReach:
+    """The short way gives the answer of the long one."""
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_it_never_silences_what_scoring_would_tell(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        chance = Random(seed)
+        told = 0
+        for _ in range(40):
+            one = _random_case(chance)
+            short = news2.evaluate(one)
+            with monkeypatch.context() as patch:
+                patch.setattr(news2, "cannot_reach", lambda _: False)
+                long = news2.evaluate(one)
+            assert short == long
+            told += long is not None
+        assert told > 0
+
+    @pytest.mark.parametrize("parameter", ["respiratory-rate", "spo2", "systolic", "pulse", "temperature"])
+    def test_points_fall_and_then_rise_with_the_number(self, parameter: str) -> None:
+        low, high = MEASURES[parameter].plausible
+        steps = [news2.points(parameter, float(low) + step * (float(high) - float(low)) / 500) for step in range(501)]
+        numbers = [step for step in steps if step is not None]
+        lowest = numbers.index(min(numbers))
+        assert numbers[: lowest + 1] == sorted(numbers[: lowest + 1], reverse=True)
+        assert numbers[lowest:] == sorted(numbers[lowest:])
+
+
+def _random_case(chance: Random) -> Case:
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    spread = {
+        "respiratory-rate": (8, 26), "spo2": (90, 99), "systolic": (88, 225), "pulse": (38, 135),
+        "temperature": (34.5, 39.5),
+    }  # fmt: skip
+    found: dict[str, list[Reading]] = {}
+    for key, (low, high) in spread.items():
+        for number in range(chance.choice((0, 0, 1, 3))):
+            at = now - timedelta(minutes=chance.randint(0, 90))
+            value = round(chance.uniform(low, high) if chance.random() < 0.4 else (low + high) / 2, 1)
+            found.setdefault(key, []).append(Reading(key, at, value, observation_id=f"{key}{number}"))
+    if chance.random() < 0.3:
+        word = chance.choice(("air", "oxygen"))
+        found["oxygen"] = [Reading("oxygen", now - timedelta(minutes=5), None, word, observation_id="o")]
+    if chance.random() < 0.3:
+        word = chance.choice(("alert", "confused"))
+        found["consciousness"] = [Reading("consciousness", now - timedelta(minutes=6), None, word, observation_id="c")]
+    if not found:
+        found["spo2"] = [Reading("spo2", now, 97.0, observation_id="s")]
+    recent = {key: sorted(readings, key=lambda one: one.at, reverse=True) for key, readings in found.items()}
+    return Case("p", now, new={key: readings[:1] for key, readings in recent.items()}, recent=recent)

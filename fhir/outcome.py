@@ -38,3 +38,29 @@ def refuse(status: int, code: str, diagnostics: str, expression: str | None = No
 
 def operation_outcome(issues: Sequence[Issue]) -> dict[str, Any]:
     return {"resourceType": "OperationOutcome", "issue": [issue.as_json() for issue in issues]}
+
+
+# Where a refusal is about no element of a resource, its expression names the part of the request, as FHIR R4 has it
+# for HTTP errors: "http." and the parameter's name. Anything else is about the resource as a whole.
+_PARTS = {
+    401: "http.Authorization",
+    403: "http.Authorization",
+    404: "http.url",
+    405: "http.method",
+    406: "http.Accept",
+    408: "http.body",
+    410: "http.url",
+    412: "http.If-Match",
+    413: "http.body",
+    415: "http.Content-Type",
+    421: "http.Host",
+}
+
+
+def outcome_of(refusal: Refusal) -> dict[str, Any]:
+    """The OperationOutcome of *refusal*; every issue of a 4xx has an expression."""
+    outcome = operation_outcome(refusal.issues)
+    if refusal.status < 500:
+        for issue in outcome["issue"]:
+            issue.setdefault("expression", [_PARTS.get(refusal.status, "Resource")])
+    return outcome

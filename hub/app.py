@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.outcome import Refusal, outcome_of, refuse
 from fhir.wire import encode
 from hub import audit, fhir_routes, ingest, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
@@ -91,9 +91,7 @@ def _is_fhir(request: Request) -> bool:
 
 def _answer(request: Request, refusal: Refusal) -> Response:
     if _is_fhir(request):
-        return Response(
-            encode(operation_outcome(refusal.issues)), refusal.status, refusal.headers, "application/fhir+json"
-        )
+        return Response(encode(outcome_of(refusal)), refusal.status, refusal.headers, "application/fhir+json")
     page = error_page(request, refusal.status, refusal.issues[0].diagnostics if refusal.status < 500 else None)
     page.headers.update(refusal.headers)
     return page

@@ -11,7 +11,7 @@ import msgspec
 from fhir import bundle as bundles
 from fhir import search, store
 from fhir.bundle import Condition, Plan, Step
-from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.outcome import Refusal, outcome_of, refuse
 from fhir.store import Change, Stored, Written, instant
 from fhir.validation import check
 from fhir.wire import encode
@@ -235,7 +235,7 @@ def _entry(answer: Answer, service: Service, prefer: str | None) -> JSON:
     response: JSON = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
     entry: JSON = {}
     if answer.refusal is not None:
-        return {"response": response | {"outcome": operation_outcome(answer.refusal.issues)}}
+        return {"response": response | {"outcome": outcome_of(answer.refusal)}}
     if answer.id is not None:
         url = f"{service.base_url}/{answer.type}/{answer.id}"
         if answer.status != 204:

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fhir.outcome import Issue, Refusal, operation_outcome, refuse
+from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.wire import encode
 
 FHIR_JSON = "application/fhir+json"
@@ -108,7 +108,7 @@ def answer(
 
 
 def refused(refusal: Refusal) -> Response:
-    return answer(refusal.status, operation_outcome(refusal.issues), refusal.headers)
+    return answer(refusal.status, outcome_of(refusal), refusal.headers)
 
 
 def said(diagnostics: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.outcome import Refusal, outcome_of, refuse
 from fhir.validation import parse
 from fhir.wire import encode
 from hub import flows, identity, intake
@@ -101,7 +101,7 @@ class Tally:
                 "name": "refused-line",
                 "part": [
                     {"name": "line", "valuePositiveInt": line},
-                    {"name": "outcome", "resource": operation_outcome(refusal.issues)},
+                    {"name": "outcome", "resource": outcome_of(refusal)},
                 ],
             }
             for line, refusal in self.refused

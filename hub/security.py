@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fhir.outcome import Refusal, operation_outcome, refuse
+from fhir.outcome import Refusal, outcome_of, refuse
 from fhir.wire import encode
 from hub.audit import REQUEST_ID
 from hub.identity import Actor
@@ -256,6 +256,6 @@ def _too_large(limit: int) -> Refusal:
 
 def _response(refusal: Refusal, path: str) -> Response:
     if path.startswith("/fhir"):
-        outcome = encode(operation_outcome(refusal.issues))
+        outcome = encode(outcome_of(refusal))
         return Response(outcome, refusal.status, refusal.headers, media_type="application/fhir+json")
     return PlainTextResponse(str(refusal) + "\n", refusal.status, refusal.headers)

@@ -8,7 +8,7 @@ import psycopg
 
 from fhir.outcome import refuse
 from fhir.store import new_id
-from hub import audit
+from hub import audit, notices
 from hub.access import Grant, project_access
 from hub.db import Tx
 from hub.identity import Actor
@@ -39,12 +39,9 @@ async def grant_emergency(tx: Tx, actor: Actor, patient_id: str, reason: str) ->
         raise refuse(404, "not-found", "There is no such person.")
     grant = Grant(actor.reference, patient_id, "emergency", until=until)
     await project_access(tx.pg, {f"Emergency/{ident}": [grant]})
-    await tx.pg.execute(
-        "INSERT INTO notice (id, kind, patient_id, recipient, text, link)"
-        " SELECT %s, 'emergency-access', patient_id, 'Patient/' || patient_id, %s, '/me/looked'"
-        " FROM person WHERE patient_id = %s",
-        (new_id(), f"{actor.name} opened your record in an emergency", patient_id),
-    )
+    told = f"{actor.name} opened your record in an emergency"
+    notice = notices.Notice("emergency-access", patient_id, f"Patient/{patient_id}", told, "/me/looked")
+    await notices.put(tx.pg, [notice])
     await audit.record(tx.pg, [audit.entry(actor, "emergency-access", "Patient", patient_id, patient_id)])
     return until
 

@@ -87,13 +87,6 @@ async def record_approval(
     return await _create(tx, actor, resource, now)
 
 
-async def withdraw_approval(tx: Tx, actor: Actor, consent_id: str) -> Written:
-    """The approval ends; an active plan is put on hold with it."""
-    demand(actor, "approval.record")
-    stored = await _stored(tx, actor, "Consent", consent_id)
-    return await _update(tx, actor, consent.withdrawn(_body(stored)), stored.version)
-
-
 async def start_plan(
     tx: Tx, actor: Actor, patient_id: str, edits: Sequence[Edit], title: str = "My care plan"
 ) -> Written:
@@ -203,12 +196,6 @@ async def _flag(tx: Tx, actor: Actor, flag_id: str) -> tuple[Stored, flags.Flag]
     if found is None:
         raise refuse(422, "business-rule", "No rule raised this flag; change it through FHIR.", "Flag.extension")
     return stored, found
-
-
-async def add_reading(tx: Tx, actor: Actor, observation: JSON) -> Written:
-    """A reading by hand, of the patient, a carer or staff; counts as much as a device's."""
-    demand(actor, "reading.write")
-    return await _create(tx, actor, {**observation, "id": new_id(), "performer": [{"reference": actor.reference}]})
 
 
 async def mark_wrong(tx: Tx, actor: Actor, observation_id: str, why: str) -> Written:

@@ -1,6 +1,6 @@
 """What must hold before anything is written: who may write what for whom, and the rules of each type."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -202,7 +202,3 @@ def _answers(actor: Actor, found: flags.Flag, said: flags.Flag) -> bool:
 def _pair(change: Change, before: Mapping[Key, Stored]) -> Pair:
     stored = before.get((change.type, change.id))
     return (stored.resource if stored is not None else None, change.resource)
-
-
-def involves(changes: Collection[Change], type_: str) -> bool:
-    return any(change.type == type_ for change in changes)

@@ -80,8 +80,9 @@ async def world(rest: Rest) -> dict[str, str]:
         "owner": {"reference": "Practitioner/inside"},
     }
     async with rest.database.transaction() as tx:
-        await flows.write(tx, IMPORTER, [Change("create", "Task", task_id, task)])
-        await flows.add_reading(tx, IMPORTER, {**low, "effectiveDateTime": (await _now(tx.pg))})
+        reading = {**low, "effectiveDateTime": (await _now(tx.pg))}
+        changes = [Change("create", "Task", task_id, task), Change("create", "Observation", new_id(), reading)]
+        await flows.write(tx, IMPORTER, changes)
         for role in ("care-coordinator", "clinician", "health-coach", "practice-staff", "carer", "patient"):
             kind = {"carer": "RelatedPerson", "patient": "Patient"}.get(role, "Practitioner")
             await accounts.create_account(

@@ -1,6 +1,7 @@
 """The CapabilityStatement: made from the registry, so that it names what is answered and nothing else."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -30,7 +31,11 @@ _SECURITY = (
 )
 
 
-def statement(base_url: str) -> JSON:
+Declared = Callable[[str | None], list[JSON]]
+"""The operations of a type as the statement lists them; those of the whole system for None."""
+
+
+def statement(base_url: str, operations: Declared) -> JSON:
     """The CapabilityStatement of the service at *base_url* (ends in `/fhir`)."""
     return {
         "resourceType": "CapabilityStatement",
@@ -45,12 +50,12 @@ def statement(base_url: str) -> JSON:
         "implementation": {"description": "Care Hub", "url": base_url},
         "fhirVersion": "4.0.1",
         "format": ["json", "application/fhir+json"],
-        "rest": [_server()],
+        "rest": [_server(operations)],
     }
 
 
 @cache
-def _server() -> JSON:
+def _server(operations: Declared) -> JSON:
     """What does not depend on the address, so that asking under many names costs nothing."""
     left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
     refused = ", ".join(sorted({kind for spec in SPECS.values() for kind in spec.refused.values()}))
@@ -59,19 +64,20 @@ def _server() -> JSON:
         "mode": "server",
         "documentation": f"{_DOCUMENTATION}{kinds}. Types of R4 and R4B that are not served: {left_out}.",
         "security": {"cors": False, "description": _SECURITY},
-        "resource": [_resource(spec) for spec in SPECS.values()],
+        "resource": [_resource(spec, operations) for spec in SPECS.values()],
         "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
         "operation": [
             {
                 "name": "ingest",
                 "definition": INGEST,
                 "documentation": "POST [base]/$ingest: NDJSON of a device's Observations; answered by Parameters.",
-            }
+            },
+            *operations(None),
         ],
     }
 
 
-def _resource(spec: ResourceSpec) -> JSON:
+def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
     params = [
         {"name": code, "type": param.type} | _modifiers(param.type) for code, param in sorted(spec.params.items())
     ]
@@ -92,6 +98,8 @@ def _resource(spec: ResourceSpec) -> JSON:
         resource["searchInclude"] = includes
     if reverse := _reverse_includes().get(spec.type):
         resource["searchRevInclude"] = reverse
+    if offered := operations(spec.type):
+        resource["operation"] = offered
     return resource
 
 

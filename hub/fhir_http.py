@@ -1,6 +1,6 @@
 """FHIR over HTTP: which bodies are read, which answers may be given, and how a refusal is said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -60,10 +60,10 @@ def _speaks_json(accept: str) -> bool:
     return False
 
 
-def check_media(content_type: str | None) -> None:
-    """Refusal 415 for a body that is not said to be JSON in UTF-8."""
+def check_media(content_type: str | None, others: Sequence[str] = ()) -> None:
+    """Refusal 415 for a body that is not said to be JSON in UTF-8, nor one of *others*."""
     media, *options = (piece.strip().lower() for piece in (content_type or FHIR_JSON).split(";"))
-    if media not in JSON_TYPES:
+    if media not in JSON_TYPES and media not in others:
         raise refuse(415, "not-supported", f"Content-Type {media[:100]!r} is not read here; send {FHIR_JSON}")
     for option in options:
         name, _, value = option.partition("=")

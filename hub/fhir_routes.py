@@ -5,7 +5,7 @@ path" and "not with this method", is then FHIR JSON.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -18,11 +18,12 @@ from fhir.capability import statement
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
-from hub import audit, interactions
+from hub import audit, interactions, operations
 from hub.bundles import Service
 from hub.fhir_http import answer, check_media, parameters, preference, refused, shape
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
+from hub.operations import Handler
 from hub.runtime import Runtime
 from hub.security import SAFE_METHODS, check_csrf
 
@@ -30,8 +31,6 @@ from hub.security import SAFE_METHODS, check_csrf
 LARGE_AT_ONCE = 2
 # Seconds for a body to arrive; a sender that is slower gives way to the others.
 ARRIVAL = 60
-
-Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Fhir:
@@ -59,7 +58,7 @@ class Fhir:
         query, pretty = shape(parameters(request), request.headers.get("accept"))
         service = service_of(runtime, request)
         if handler is None:
-            return answer(200, statement(service.base_url), pretty=pretty)
+            return answer(200, statement(service.base_url, operations.declared), pretty=pretty)
         actor = await authenticate(request.headers, request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, request.headers.get("x-csrf-token"))
@@ -81,8 +80,9 @@ class Fhir:
     @asynccontextmanager
     async def _body(self, call: Call) -> AsyncIterator[None]:
         """Read the body into the call. A large one holds one of few places until it is carried out."""
+        operation = operations.asked(call.path)
         if call.path[-1:] != ["_search"]:
-            check_media(call.header("content-type"))
+            check_media(call.header("content-type"), operation.media if operation else ())
         held = [False]
         try:
             try:
@@ -134,6 +134,9 @@ def _handler(method: str, path: list[str]) -> Handler | None:
 
 
 def _interactions(path: list[str]) -> dict[str, Handler | None]:
+    operation = operations.asked(path)
+    if operation is not None:
+        return dict.fromkeys(operation.methods, operation.handler)
     match path:
         case []:
             return {"POST": interactions.bundle}
@@ -159,11 +162,21 @@ def _interactions(path: list[str]) -> dict[str, Handler | None]:
             return {"GET": interactions.vread}
         case [id_, within] if type_ == "Patient" and ID.fullmatch(id_) and within in SERVED:
             return {"GET": interactions.find_in_compartment}
+    named = next((part for part in rest if part.startswith("$")), None)
+    if named is not None:
+        raise _unknown_operation(named)
     raise refuse(404, "not-found", f"there is nothing at {'/fhir/' + '/'.join(path)[:200]!r}")
+
+
+def _unknown_operation(name: str) -> Refusal:
+    known = ", ".join(["$ingest", *operations.names()])
+    return refuse(
+        404, "not-supported", f"there is no operation {name[:64]} here; there are {known}, not all everywhere"
+    )
 
 
 def _unknown_type(type_: str) -> Refusal:
     if type_.startswith("$"):
-        return refuse(404, "not-supported", f"there is no operation {type_[:64]}")
+        return _unknown_operation(type_)
     why = LEFT_OUT.get(type_, "it is no resource type of R4")
     return refuse(404, "not-supported", f"{type_[:64]!r} is not served: {why}")

@@ -8,6 +8,7 @@ from fhir.store import Sql
 from fhir.types import LEFT_OUT, SERVED
 from fhir.validation import check
 from hub.db import Tx
+from hub.operations import declared
 
 BASE = "https://hub.example/fhir"
 VALUE = {"date": "2026-11-21", "reference": "Patient/x", "number": "1.5", "quantity": "1.5"}
@@ -18,17 +19,17 @@ def everything(type_: str, alias: str) -> Sql | None:
 
 
 def resources() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = statement(BASE)["rest"][0]["resource"]
+    found: list[dict[str, Any]] = statement(BASE, declared)["rest"][0]["resource"]
     return found
 
 
 def test_conforms_and_names_every_type() -> None:
-    made = statement(BASE)
+    made = statement(BASE, declared)
     check(made)
     assert {resource["type"] for resource in resources()} == SERVED
     assert all(type_ in made["rest"][0]["documentation"] for type_ in LEFT_OUT)
     assert made["url"] == f"{BASE}/metadata"
-    assert statement("https://other.example/fhir")["implementation"]["url"] == "https://other.example/fhir"
+    assert statement("https://other.example/fhir", declared)["implementation"]["url"] == "https://other.example/fhir"
 
 
 async def test_every_search_parameter_and_modifier_is_answered(tx: Tx) -> None:

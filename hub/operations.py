@@ -1,0 +1,79 @@
+"""The operations of the FHIR interface, `$name`: where each is asked for, and who carries it out.
+
+One row of `OPERATIONS` is all that an operation needs: the routes, the CapabilityStatement and "not with this method"
+are made from it. The handler is an interaction like any other: it is given the `Call`, goes through `access.visible`
+for what it shows and through `flows.write` for what it changes, and leaves its rows in the trail.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from fhir.store import ID
+from fhir.types import SERVED
+from hub.interactions import Call
+
+JSON = dict[str, Any]
+Handler = Callable[[Call], Awaitable[Response]]
+Level = Literal["system", "type", "instance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`$name`, asked for at *levels*: `/fhir/$name`, `/fhir/Type/$name`, `/fhir/Type/id/$name`.
+
+    *types* None stands for every type. GET belongs to *methods* only when the operation changes nothing. *media* are
+    content types that it reads besides those of FHIR. With *parts*, up to as many more parts of a path may follow the
+    name, such as the id of a job; they are the last ones of `Call.path`. *definition* is the canonical URL of its
+    OperationDefinition.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    handler: Handler
+    definition: str
+    types: frozenset[str] | None = None
+    methods: tuple[str, ...] = ("GET", "POST")
+    media: tuple[str, ...] = ()
+    parts: int = 0
+    documentation: str = ""
+
+    def serves(self, level: Level, type_: str | None) -> bool:
+        return level in self.levels and (type_ is None or self.types is None or type_ in self.types)
+
+
+HL7 = "http://hl7.org/fhir/OperationDefinition/"
+
+OPERATIONS: tuple[Operation, ...] = ()
+
+
+def asked(path: Sequence[str], operations: Sequence[Operation] = OPERATIONS) -> Operation | None:
+    """The operation at *path* (the parts below `/fhir`); None when there is none. One name may have several rows."""
+    at = next((place for place, part in enumerate(path) if part.startswith("$")), None)
+    if at is None or at > 2:
+        return None
+    before, name, rest = path[:at], path[at][1:], path[at + 1 :]
+    if (at and before[0] not in SERVED) or (at == 2 and not ID.fullmatch(before[1])):
+        return None
+    level: Level = ("system", "type", "instance")[at]
+    type_ = before[0] if before else None
+    return next(
+        (one for one in operations if one.name == name and one.serves(level, type_) and len(rest) <= one.parts), None
+    )
+
+
+def names(operations: Sequence[Operation] = OPERATIONS) -> list[str]:
+    return sorted({f"${one.name}" for one in operations})
+
+
+def declared(type_: str | None, operations: Sequence[Operation] = OPERATIONS) -> list[JSON]:
+    """What the CapabilityStatement says of the operations of a type; of those of the whole system for None."""
+    levels: tuple[Level, ...] = ("system",) if type_ is None else ("type", "instance")
+    found = [one for one in operations if any(one.serves(level, type_) for level in levels)]
+    return [
+        {"name": one.name, "definition": one.definition}
+        | ({"documentation": one.documentation} if one.documentation else {})
+        for one in found
+    ]

@@ -14,6 +14,7 @@ from hub.effects import carry_out
 from hub.identity import Actor
 from monitoring import flags
 from monitoring.case import Facts
+from monitoring.pregnancy import COUNTS
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
 from monitoring.readings import Reading, digest, key, readings
 
@@ -75,7 +76,7 @@ class _Item:
 
 async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
     """One receipt for each of *batch*, in its order; see `hub.flows.receive_readings`."""
-    holders = await _holders(tx, {one.actor.id for one in batch})
+    holders = await _holders(tx, {one.actor.id for one in batch}, now)
     items: list[_Item | Refusal] = []
     for one in batch:
         try:
@@ -151,13 +152,14 @@ class _Holder:
     sandbox: bool
     synthetic: bool
     birth_date: date | None
+    pregnant: bool
 
 
-async def _holders(tx: Tx, device_ids: set[str]) -> Mapping[str, _Holder]:
+async def _holders(tx: Tx, device_ids: set[str], now: datetime) -> Mapping[str, _Holder]:
     rows = await tx.pg.execute(
-        "SELECT id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date FROM device LEFT JOIN person"
-        " USING (patient_id) WHERE id = ANY(%s)",
-        (list(device_ids),),
+        f"SELECT id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date, {COUNTS} FROM device"
+        " LEFT JOIN person USING (patient_id) WHERE id = ANY(%s)",
+        (now, list(device_ids)),
     )
     return {id_: _Holder(*rest) for id_, *rest in await rows.fetchall()}
 
@@ -175,7 +177,8 @@ def _item(one: Sent, holder: _Holder | None, now: datetime) -> _Item:
         text = f"The Observation names another device than the one that sends it, {one.actor.reference}."
         raise DeviceRefused("unassigned-device", text, "Observation.device")
     found = readings(one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.synthetic)
-    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation), Facts(holder.birth_date))
+    facts = Facts(holder.birth_date, holder.pregnant)
+    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation), facts)
 
 
 def _differs(id_: str) -> Refusal:

@@ -16,6 +16,7 @@ from hub.db import Tx
 from hub.watch import is_test
 from monitoring.flags import project_flags
 from monitoring.limits import from_service_request, project_limits
+from monitoring.pregnancy import project_pregnancies
 from monitoring.projection import project_readings
 from monitoring.readings import Reading
 
@@ -53,6 +54,8 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         orders = [order for one in requests if one.resource and (order := from_service_request(one.resource))]
         ordered = {order.service_request_id for order in orders}
         await project_limits(pg, orders, [one.id for one in requests if one.id not in ordered])
+    if conditions := by_type.get("Condition"):
+        await project_pregnancies(pg, [(one.id, one.resource) for one in conditions])
     if flags := by_type.get("Flag"):
         await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
     moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200]

@@ -16,6 +16,7 @@ from hub.db import Tx
 from hub.faults import told
 from monitoring import evaluation, flags, state
 from monitoring.case import Facts, Failure, Finding
+from monitoring.pregnancy import COUNTS
 from monitoring.readings import CHECK, HTEST, OK, Reading, readings
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ async def evaluate(
     people = {reading.patient_id for reading in new}
     try:
         async with tx.pg.transaction():  # a savepoint
-            findings = await _findings(tx, new, now, await _facts(tx, people) if facts is None else facts)
+            findings = await _findings(tx, new, now, await facts_of(tx, people, now) if facts is None else facts)
     except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
         log.error("evaluation failed", people=len(people), **told(error))
         findings = [
@@ -93,9 +94,12 @@ async def evaluate(
     return await _changes(tx, findings, now) if findings else []
 
 
-async def _facts(tx: Tx, people: Iterable[str]) -> dict[str, Facts]:
-    rows = await tx.pg.execute("SELECT patient_id, birth_date FROM person WHERE patient_id = ANY(%s)", (list(people),))
-    return {patient_id: Facts(birth_date) for patient_id, birth_date in await rows.fetchall()}
+async def facts_of(tx: Tx, people: Iterable[str], now: datetime) -> dict[str, Facts]:
+    """What the rules are told of each of *people*."""
+    rows = await tx.pg.execute(
+        f"SELECT patient_id, birth_date, {COUNTS} FROM person WHERE patient_id = ANY(%s)", (now, list(people))
+    )
+    return {patient_id: Facts(*rest) for patient_id, *rest in await rows.fetchall()}
 
 
 async def _findings(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mapping[str, Facts]) -> list[Finding]:

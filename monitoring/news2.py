@@ -38,7 +38,7 @@ EMERGENCY, URGENT, SINGLE = 7, 5, 3
 """RCP 2017 table of thresholds and triggers: 7 or more emergency, 5-6 urgent, any single 3 urgent review."""
 
 YOUNGEST = 16
-"""NEWS2 is not for children under 16, nor in pregnancy (RCP 2017; wording unverified)."""
+"""NEWS2 is not for children under 16, nor in pregnancy (RCP 2017; wording unverified). See `monitoring.pregnancy`."""
 
 
 @dataclass(frozen=True, slots=True)

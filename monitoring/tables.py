@@ -82,6 +82,17 @@ monitoring_limit = Table(
     Index("monitoring_limit_active", "patient_id", "measure", unique=True, postgresql_where=text("active")),
 )
 
+# Conditions that say a person is pregnant, until somebody ends them. Which of them count: `monitoring.pregnancy`.
+pregnancy = Table(
+    "pregnancy",
+    metadata,
+    Column("condition_id", Name, primary_key=True),
+    Column("patient_id", Name, nullable=False),
+    Column("since", Date),
+    Column("recorded_by", Name, comment="Practitioner or PractitionerRole; null when no clinician's name is on it"),
+    Index("pregnancy_patient", "patient_id"),
+)
+
 # The typed face of the FHIR Flag with the same id.
 flag = Table(
     "flag",

@@ -11,7 +11,7 @@ STAFF = (
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
     "/patients/{}/team", "/patients/{}/approval", "/emergency", "/nowhere",
 )  # fmt: skip
-CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/flags/{flag}")
+CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/patients/{}/pregnancy", "/flags/{flag}")
 OWN = ("/me", "/me/plan", "/me/readings", "/me/looked")
 PAGES: dict[str | None, tuple[str, ...]] = {
     None: ("/sign-in", "/sign-in?said=signed-out"),

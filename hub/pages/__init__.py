@@ -17,6 +17,7 @@ from hub.pages import (
     me,
     patients,
     plan,
+    pregnancy,
     readings,
     sign_in,
     summary,
@@ -27,7 +28,7 @@ from hub.pages import (
 from hub.pages.errors import error_page
 
 BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency)
-PERSON = (patients, summary, plan, readings, team, approval, limits)
+PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 

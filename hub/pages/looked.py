@@ -97,6 +97,7 @@ PAGES = {
     "team": "your team",
     "flag": "an alert",
     "limits": "your limits",
+    "pregnancy": "your pregnancy",
     "approval": "your approval",
     "my page": "your page",
     "my plan": "your plan",

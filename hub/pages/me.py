@@ -13,6 +13,7 @@ from care_plans.patient_view import Worse, worse
 from care_plans.versions import since
 from fhir import store
 from fhir.outcome import Refusal, refuse
+from hub import watch
 from hub.access import visible
 from hub.db import Tx
 from hub.identity import Actor
@@ -26,7 +27,7 @@ from hub.pages.readings import RANGES, charts_of
 from hub.pages.records import Kept
 from hub.pages.rendering import page
 from monitoring import evaluation, state
-from monitoring.case import Facts, Finding
+from monitoring.case import Finding
 from monitoring.measures import MEASURES
 from monitoring.readings import readings as typed_readings
 from monitoring.state import load_orders
@@ -293,7 +294,7 @@ async def saved(request: Request) -> Response:
             for observation in observations
             for reading in typed_readings(observation, mine.now, synthetic=mine.person.synthetic)
         ]
-        facts = {mine.person.patient_id: Facts(mine.person.birth_date)}
+        facts = await watch.facts_of(tx, [mine.person.patient_id], mine.now)
         cases = await state.load_cases(tx.pg, taken, mine.now, facts)
         findings = [
             finding for case in cases.values() for finding in evaluation.evaluate(case) if isinstance(finding, Finding)

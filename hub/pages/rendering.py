@@ -176,6 +176,8 @@ SAID = {
     "approval-recorded": "Approval recorded. A plan can now be written.",
     "team-saved": "Team saved. The person sees it by name and role.",
     "limits-saved": "Limits saved. They count from the next reading.",
+    "pregnancy-recorded": "Pregnancy recorded. NEWS2 is not scored until its end is recorded.",
+    "pregnancy-ended": "The end is recorded. NEWS2 is scored again from the next reading.",
     "reading-saved": "Reading saved.",
     "reading-wrong": "The reading is struck through. It stays in the record, and no rule looks at it again.",
     "emergency-opened": "Open to you for a few hours. The person is told, and your reason is looked into.",

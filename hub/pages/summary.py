@@ -14,7 +14,7 @@ from hub import boards
 from hub.access import may_read, people
 from hub.db import Tx
 from hub.identity import Actor
-from hub.pages import flags, hand, records, words
+from hub.pages import flags, hand, pregnancy, records, words
 from hub.pages import person as persons
 from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
@@ -77,6 +77,10 @@ async def _context(tx: Tx, actor: Actor, patient_id: str) -> dict[str, Any]:
         "now": now,
         "here_address": f"/patients/{patient_id}",
         "flags": [flags.shown(row, names, now) for row in waiting],
+        "pregnant": await pregnancy.on_record(tx, patient_id, persons.today(now))
+        if may_read(actor, "Condition")
+        else [],
+        "can_write_clinical": actor.can("clinical.write"),
         "measures": measures,
         "latest": await persons.latest(tx.pg, patient_id, now) if measures else [],
         "tasks": [task_words(task, now) for task in await _tasks(tx, actor, patient_id)],

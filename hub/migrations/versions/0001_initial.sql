@@ -1795,6 +1795,15 @@ CREATE TABLE monitoring_limit (
 CREATE UNIQUE INDEX monitoring_limit_active ON monitoring_limit (patient_id, measure) WHERE active;
 COMMENT ON COLUMN monitoring_limit.scale IS '2 where a named clinician set NEWS2 SpO2 scale 2, else null';
 COMMENT ON COLUMN monitoring_limit.every_hours IS 'how often a reading is expected';
+CREATE TABLE pregnancy (
+	condition_id TEXT COLLATE "C" NOT NULL,
+	patient_id TEXT COLLATE "C" NOT NULL,
+	since DATE,
+	recorded_by TEXT COLLATE "C",
+	PRIMARY KEY (condition_id)
+);
+CREATE INDEX pregnancy_patient ON pregnancy (patient_id);
+COMMENT ON COLUMN pregnancy.recorded_by IS 'Practitioner or PractitionerRole; null when no clinician''s name is on it';
 CREATE TABLE flag (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,

@@ -20,6 +20,11 @@ def searched(actor: Actor, type_: str, page: Page) -> Sequence[audit.Entry]:
     return _rows(actor, "search", type_, None, Counter(found.patient_id for found in page.entries))
 
 
+def seen(actor: Actor, action: str, type_: str, id_: str | None, page: Page) -> Sequence[audit.Entry]:
+    """Rows for what an operation, *action*, shows."""
+    return _rows(actor, action, type_, id_, Counter(found.patient_id for found in page.entries))
+
+
 def history_read(actor: Actor, type_: str | None, id_: str | None, page: Page) -> Sequence[audit.Entry]:
     return _rows(actor, "history", type_, id_, Counter(entry.stored.patient_id for entry in page.versions))
 

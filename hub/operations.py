@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from fhir.store import ID
 from fhir.types import SERVED
+from hub.fhir_operations import everything
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -46,7 +47,16 @@ class Operation:
 
 HL7 = "http://hl7.org/fhir/OperationDefinition/"
 
-OPERATIONS: tuple[Operation, ...] = ()
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "everything",
+        ("instance",),
+        everything.carry_out,
+        HL7 + "Patient-everything",
+        frozenset({"Patient"}),
+        documentation="The Patient, its compartment, what these refer to, in pages: start, end, _since, _type, _count.",
+    ),
+)
 
 
 def asked(path: Sequence[str], operations: Sequence[Operation] = OPERATIONS) -> Operation | None:

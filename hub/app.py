@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from fhir.outcome import Refusal, outcome_of, refuse
-from fhir.wire import encode
-from hub import audit, fhir_routes, ingest, pages, upkeep
+from fhir.outcome import Refusal, refuse
+from hub import audit, fhir_formats, fhir_routes, ingest, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
+from hub.fhir_http import refused
 from hub.ingest import Submissions
 from hub.live import Live
 from hub.pages.errors import error_page
@@ -89,9 +89,9 @@ def _is_fhir(request: Request) -> bool:
     return request.url.path == "/fhir" or request.url.path.startswith("/fhir/")
 
 
-def _answer(request: Request, refusal: Refusal) -> Response:
+async def _answer(request: Request, refusal: Refusal) -> Response:
     if _is_fhir(request):
-        return Response(encode(outcome_of(refusal)), refusal.status, refusal.headers, "application/fhir+json")
+        return await fhir_formats.written(refused(refusal), fhir_formats.wanted(request))
     page = error_page(request, refusal.status, refusal.issues[0].diagnostics if refusal.status < 500 else None)
     page.headers.update(refusal.headers)
     return page
@@ -99,30 +99,31 @@ def _answer(request: Request, refusal: Refusal) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return _answer(request, error)
+    return await _answer(request, error)
 
 
 async def _overtaken(request: Request, error: Exception) -> Response:
     said = "Someone changed the same record at the same moment, and theirs was kept. Nothing of yours was saved."
-    return _answer(request, refuse(409, "conflict", said))
+    return await _answer(request, refuse(409, "conflict", said))
 
 
 async def _too_costly(request: Request, error: Exception) -> Response:
     log.warning("statement cancelled", path=request.url.path)
-    return _answer(request, refuse(503, "too-costly", "That took too long and was stopped. Ask for less at a time."))
+    said = "That took too long and was stopped. Ask for less at a time."
+    return await _answer(request, refuse(503, "too-costly", said))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("database unavailable", path=request.url.path, kind=type(error).__name__)
     refusal = refuse(503, "transient", "The database does not answer just now. Send it again in a moment.")
     refusal.headers["Retry-After"] = "2"
-    return _answer(request, refusal)
+    return await _answer(request, refusal)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     # The page shows the same reference: it leads from the caller's words to this line.
     log.error("unexpected error", path=request.url.path, request_id=REQUEST_ID.get(), **told(error))
-    return _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
+    return await _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
 
 
 async def _health(request: Request) -> Response:

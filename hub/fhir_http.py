@@ -14,11 +14,10 @@ from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.wire import encode
 
 FHIR_JSON = "application/fhir+json"
+FHIR_XML = "application/fhir+xml"
 JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json"})
+XML_TYPES = frozenset({FHIR_XML, "application/xml", "text/xml"})
 FORM = "application/x-www-form-urlencoded"
-
-# Parameters that shape an answer instead of choosing it.
-SHAPING = frozenset({"_format", "_pretty"})
 
 
 def parameters(request: Request) -> list[tuple[str, str]]:
@@ -36,39 +35,16 @@ def decoded(query: bytes) -> list[tuple[str, str]]:
     return pairs
 
 
-def shape(pairs: list[tuple[str, str]], accept: str | None) -> tuple[list[tuple[str, str]], bool]:
-    """The parameters that choose, and whether the answer is to be indented. Refusal 406 when JSON is not wanted."""
-    wanted = next((value for name, value in pairs if name == "_format"), None)
-    if wanted is not None:
-        if wanted.replace(" ", "+").partition(";")[0] not in JSON_TYPES | {"json"}:
-            raise refuse(406, "not-supported", f"_format {wanted[:64]!r} is not spoken here; {FHIR_JSON} is")
-    elif accept is not None and not _speaks_json(accept):
-        raise refuse(
-            406, "not-supported", f"Accept {accept[:200]!r} leaves nothing to answer with; {FHIR_JSON} is spoken"
-        )
-    pretty = any(name == "_pretty" and value == "true" for name, value in pairs)
-    return [(name, value) for name, value in pairs if name not in SHAPING], pretty
-
-
-def _speaks_json(accept: str) -> bool:
-    for part in accept.split(","):
-        media, *options = (piece.strip().lower() for piece in part.split(";"))
-        refused = any(option.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options)
-        other = any(option.startswith("fhirversion=") and not option.endswith("4.0") for option in options)
-        if media in JSON_TYPES | {"*/*", "application/*"} and not refused and not other:
-            return True
-    return False
-
-
 def check_media(content_type: str | None, others: Sequence[str] = ()) -> None:
-    """Refusal 415 for a body that is not said to be JSON in UTF-8, nor one of *others*."""
+    """Refusal 415 for a body that is not said to be FHIR JSON or XML in UTF-8, nor one of *others*."""
     media, *options = (piece.strip().lower() for piece in (content_type or FHIR_JSON).split(";"))
-    if media not in JSON_TYPES and media not in others:
-        raise refuse(415, "not-supported", f"Content-Type {media[:100]!r} is not read here; send {FHIR_JSON}")
+    if media not in JSON_TYPES | XML_TYPES and media not in others:
+        known = " or ".join((FHIR_JSON, FHIR_XML, *others))
+        raise refuse(415, "not-supported", f"Content-Type {media[:100]!r} is not read here; send {known}")
     for option in options:
         name, _, value = option.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
-            raise refuse(415, "not-supported", f"JSON is sent in UTF-8, not {value[:40]}")
+            raise refuse(415, "not-supported", f"FHIR is sent in UTF-8, not in {value[:40]}")
         if name == "fhirversion" and value.strip('"') != "4.0":
             raise refuse(415, "not-supported", f"FHIR R4 (4.0) is spoken here, not {value[:40]}")
 

@@ -20,7 +20,8 @@ from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
 from hub import audit, interactions, operations
 from hub.bundles import Service
-from hub.fhir_http import answer, check_media, parameters, preference, refused, shape
+from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
+from hub.fhir_http import answer, check_media, parameters, preference, refused
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
 from hub.operations import Handler
@@ -41,12 +42,14 @@ class Fhir:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        request.scope["format"] = AS_STORED
         try:
             response = await self._answer(request)
         except Refusal as refusal:
             response = refused(refusal)
         except ClientDisconnect:
             return
+        response = await written(response, request.scope["format"])
         if request.method == "HEAD":
             response.body = b""
         await response(scope, receive, send)
@@ -54,16 +57,16 @@ class Fhir:
     async def _answer(self, request: Request) -> Response:
         runtime: Runtime = request.app.state.runtime
         path = [part for part in request.scope["path"].removeprefix("/fhir").split("/") if part]
+        query, request.scope["format"] = shape(parameters(request), request.headers.get("accept"))
         handler = _handler(request.method, path)
-        query, pretty = shape(parameters(request), request.headers.get("accept"))
         service = service_of(runtime, request)
         if handler is None:
-            return answer(200, statement(service.base_url, operations.declared), pretty=pretty)
+            return answer(200, statement(service.base_url, operations.declared))
         actor = await authenticate(request.headers, request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, request.headers.get("x-csrf-token"))
         prefer = preference(request.headers.get("prefer"))
-        call = Call(request, runtime, actor, service, pretty, query, path, prefer)
+        call = Call(request, runtime, actor, service, False, query, path, prefer)
         try:
             if request.method in ("POST", "PUT"):
                 async with self._body(call):
@@ -90,6 +93,9 @@ class Fhir:
                     call.raw = await self._arrived(call.request, held)
             except TimeoutError:
                 raise refuse(408, "timeout", f"the body did not arrive within {ARRIVAL} seconds") from None
+            if is_xml(call.header("content-type")):
+                async with interactions.kept_if_refused(call):
+                    call.raw = await from_xml(call.raw)
             yield
         finally:
             if held[0]:

@@ -20,7 +20,8 @@ from hub import bundles as carrying_out
 from hub.access import visible
 from hub.bundles import Service
 from hub.db import Tx
-from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, said, shape
+from hub.fhir_formats import shape
+from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, parameters, said
 from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
@@ -77,7 +78,7 @@ async def _shown(call: Call, stored: Stored, action: str) -> Response:
     headers = _version_headers(stored.version, stored)
     if _unchanged(call, stored):
         return answer(304, None, headers)
-    return answer(200, stored.body, headers, call.pretty)
+    return answer(200, stored.body, headers)
 
 
 def _unchanged(call: Call, stored: Stored) -> bool:
@@ -98,9 +99,9 @@ async def find_by_form(call: Call) -> Response:
     media = (call.header("content-type") or FORM).partition(";")[0].strip().lower()
     if media != FORM:
         raise refuse(415, "not-supported", f"a search is posted as {FORM}, not {media[:100]!r}")
-    posted, pretty = shape(decoded(call.raw), call.header("accept"))
-    call.pretty = call.pretty or pretty
-    return await _searched(call, [*call.query, *posted], call.type)
+    both = [*parameters(call.request), *decoded(call.raw)]
+    query, call.request.scope["format"] = shape(both, call.header("accept"))
+    return await _searched(call, query, call.type)
 
 
 async def find_in_compartment(call: Call) -> Response:
@@ -114,7 +115,7 @@ async def _searched(call: Call, query: Sequence[tuple[str, str]], type_: str, pa
             tx.pg, type_, query, visible(call.actor), service.base_url, service.secret, service.max_page, patient
         )
     await call.runtime.reads.record(*searched(call.actor, type_, page))
-    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
+    return answer(200, page.as_bytes().decode())
 
 
 async def history(call: Call) -> Response:
@@ -125,7 +126,7 @@ async def history(call: Call) -> Response:
             tx.pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
         )
     await call.runtime.reads.record(*history_read(call.actor, type_, id_, page))
-    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
+    return answer(200, page.as_bytes().decode())
 
 
 async def create(call: Call) -> Response:
@@ -133,7 +134,7 @@ async def create(call: Call) -> Response:
     with_condition = call.header("if-none-exist")
     if call.actor.kind == "device" and call.type == "Observation" and with_condition is None:
         return await _reading(call)
-    async with _kept_if_refused(call):
+    async with kept_if_refused(call):
         resource = await _resource(call, call.type)
         condition = (
             bundles.condition(call.type, with_condition, "If-None-Exist") if with_condition is not None else None
@@ -163,7 +164,7 @@ async def _reading(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     _no_parameters(call)
-    async with _kept_if_refused(call):
+    async with kept_if_refused(call):
         if call.header("if-none-match") is not None:
             raise refuse(400, "not-supported", "an update takes If-Match; to create once, POST with If-None-Exist")
         resource = await _resource(call, call.type)
@@ -185,13 +186,13 @@ async def delete(call: Call) -> Response:
         [written] = await flows.write(tx, call.actor, [Change("delete", call.type, call.id, None, expected)])
     headers = {"ETag": f'W/"{written.version}"'} if written.version else {}
     if call.prefer == "OperationOutcome":
-        return answer(200, said(f"{call.type}/{call.id} is deleted"), headers, call.pretty)
+        return answer(200, said(f"{call.type}/{call.id} is deleted"), headers)
     return answer(204, None, headers)
 
 
 async def bundle(call: Call) -> Response:
     _no_parameters(call)
-    async with _kept_if_refused(call):
+    async with kept_if_refused(call):
         resource = await asyncio.to_thread(_opened, call.raw) if len(call.raw) > LARGE else _opened(call.raw)
         kind = resource.get("type")
         if kind not in _CARRYING_OUT:
@@ -201,7 +202,7 @@ async def bundle(call: Call) -> Response:
         _localise(resource, call.service.base_url)
         async with call.runtime.database.transaction() as tx:
             response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
-    return answer(200, response, pretty=call.pretty)
+    return answer(200, response)
 
 
 _CARRYING_OUT = {"batch": carrying_out.batch, "transaction": carrying_out.transaction}
@@ -231,8 +232,8 @@ def _written(call: Call, status: int, stored: Stored, location: bool) -> Respons
         return answer(status, None, headers)
     if call.prefer == "OperationOutcome":
         did = "created" if status == 201 else "kept"
-        return answer(status, said(f"{name} version {stored.version} was {did}"), headers, call.pretty)
-    return answer(status, stored.body, headers, call.pretty)
+        return answer(status, said(f"{name} version {stored.version} was {did}"), headers)
+    return answer(status, stored.body, headers)
 
 
 def _version_headers(version: int, stored: Stored) -> dict[str, str]:
@@ -279,7 +280,7 @@ def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _kept_if_refused(call: Call) -> AsyncIterator[None]:
+async def kept_if_refused(call: Call) -> AsyncIterator[None]:
     """What a device sends and the hub refuses is kept with the reason: nothing that a device says is lost."""
     try:
         yield

@@ -12,9 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fhir.outcome import Refusal, outcome_of, refuse
-from fhir.wire import encode
+from fhir.outcome import Refusal, refuse
 from hub.audit import REQUEST_ID
+from hub.fhir_formats import wanted, written
+from hub.fhir_http import refused
 from hub.identity import Actor
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -109,7 +110,8 @@ class Security:
         except Refusal as refusal:
             if started:
                 raise
-            await _response(refusal, scope["path"])(scope, receive, send_with_headers)
+            answer = await _response(refusal, Request(scope))
+            await answer(scope, receive, send_with_headers)
         except ClientDisconnect:
             return
         except Exception as error:  # the outermost place that can answer, and keep the message out of the server's log
@@ -254,8 +256,7 @@ def _too_large(limit: int) -> Refusal:
     return refuse(413, "too-long", f"The body is larger than {limit:,} bytes.")
 
 
-def _response(refusal: Refusal, path: str) -> Response:
-    if path.startswith("/fhir"):
-        outcome = encode(outcome_of(refusal))
-        return Response(outcome, refusal.status, refusal.headers, media_type="application/fhir+json")
+async def _response(refusal: Refusal, request: Request) -> Response:
+    if request.url.path.startswith("/fhir"):
+        return await written(refused(refusal), wanted(request))
     return PlainTextResponse(str(refusal) + "\n", refusal.status, refusal.headers)

@@ -190,7 +190,7 @@ class TestLimits:
         answer = await client().post("/fhir/Patient", content=b"x" * (LIMIT + 1))
         assert answer.status_code == 413
         assert answer.json()["issue"][0]["code"] == "too-long"
-        assert answer.headers["content-type"] == "application/fhir+json"
+        assert answer.headers["content-type"] == "application/fhir+json; charset=utf-8"
 
     async def test_a_larger_body_without_a_length_is_stopped_on_the_way(self, client: Client) -> None:
         async def pieces() -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from fhir.registry import SPECS
 from fhir.store import Change, new_id
 from hub.db import Tx
 from hub.faults import told
-from monitoring import evaluation, flags, state
+from monitoring import decision, evaluation, flags, state
 from monitoring.case import Facts, Failure, Finding
 from monitoring.pregnancy import COUNTS
 from monitoring.readings import CHECK, HTEST, OK, Reading, readings
@@ -119,13 +119,13 @@ async def _changes(tx: Tx, findings: Sequence[Finding], now: datetime) -> list[C
     rows = await tx.pg.execute("SELECT patient_id, hub_id FROM person WHERE patient_id = ANY(%s)", (people,))
     hubs: dict[str, str | None] = dict(await rows.fetchall())
     live = await flags.live_flags(tx.pg, people)
-    decided: dict[str, flags.Decision] = {}
+    decided: dict[str, decision.Decision] = {}
     for finding in findings:
         key = (finding.patient_id, finding.rule)
-        decision = flags.decide(live.get(key), finding, now, id=new_id(), hub_id=hubs.get(finding.patient_id))
-        if decision is not None:
-            live[key] = decision.flag
-            decided[decision.flag.id] = decision
+        made = decision.decide(live.get(key), finding, now, id=new_id(), hub_id=hubs.get(finding.patient_id))
+        if made is not None:
+            live[key] = made.flag
+            decided[made.flag.id] = made
     return [
         Change("create" if one.flag.version == 0 else "update", "Flag", one.flag.id, flags.to_fhir(one.flag))
         for one in decided.values()

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from monitoring.case import Case, Verdict, reason, worst
+from monitoring.extents import extent
 from monitoring.limits import AMBER, INFORMATION
 from monitoring.measures import MEASURES, half_up
 from monitoring.readings import Reading
@@ -86,7 +87,8 @@ def _very_high(case: Case, reading: Reading) -> Verdict | None:
         return None
     text = f"{measure.name} {reading.show()}, at or above {measure.show(bound)} at home"
     summary = f"{text} (threshold unverified); a repeat is asked for."
-    return Verdict(severity, summary, (reason(reading, text),), AGAIN, repeat=True)
+    extents = (extent(reading.measure, "high", reading.value),)
+    return Verdict(severity, summary, (reason(reading, text),), AGAIN, repeat=True, extents=extents)
 
 
 def average(case: Case) -> Verdict | None:

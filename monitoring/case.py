@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TypedDict
 
+from monitoring.extents import Extent, exceeds
 from monitoring.limits import Limits, Order, in_force, with_source
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
@@ -95,7 +96,7 @@ class Verdict:
     """What a rule says of a case: severity 3 red, 2 amber, 1 information.
 
     `summary` is one sentence for staff with number and unit. `advice`, if any, is for the patient at once. `repeat`
-    means that the patient is asked to measure again before it counts for more.
+    means that the patient is asked to measure again before it counts for more. `extents` say how far it goes.
     """
 
     severity: int
@@ -103,6 +104,7 @@ class Verdict:
     reasons: tuple[Reason, ...]
     advice: str | None = None
     repeat: bool = False
+    extents: tuple[Extent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Finding:
     advice: str | None = None
     repeat: bool = False
     quiet: timedelta = timedelta(0)
+    extents: tuple[Extent, ...] = ()
 
     @property
     def observations(self) -> tuple[str, ...]:
@@ -154,10 +157,16 @@ class Failure:
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """The most severe of *verdicts*, the first of equals."""
+    """The most severe of *verdicts*; of equals the one that goes furthest, else the first."""
     found: Verdict | None = None
     for verdict in verdicts:
-        if verdict is not None and (found is None or verdict.severity > found.severity):
+        if verdict is None:
+            continue
+        if (
+            found is None
+            or verdict.severity > found.severity
+            or (verdict.severity == found.severity and exceeds(verdict.extents, found.extents))
+        ):
             found = verdict
     return found
 

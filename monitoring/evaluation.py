@@ -39,6 +39,7 @@ def evaluate(case: Case, rules: Sequence[Rule] = RULES) -> list[Finding | Failur
                     advice=verdict.advice,
                     repeat=verdict.repeat,
                     quiet=rule.quiet,
+                    extents=verdict.extents,
                 )
             )
     return found

@@ -1,16 +1,17 @@
-"""The life of a flag: opened by a finding, refreshed by later ones, ended by people; and its FHIR shape."""
+"""A flag: what people do about it, its FHIR shape, and its row. What opens and refreshes it: `monitoring.decision`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg.types.json import Jsonb
 
 from fhir.outcome import refuse
-from monitoring.case import Finding, Reason
+from monitoring.case import Reason
+from monitoring.extents import STEPS, Extent, Side
 from monitoring.limits import AMBER, INFORMATION, RED
 from monitoring.measures import MEASURES, UCUM
 from monitoring.rules import name_of
@@ -27,17 +28,14 @@ OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM = "open", "acknowledged", "resolved", 
 STATES = (OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM)
 KINDS = ("clinical", "compliance", "operational")
 
-MOST_REASONS = 40
-MOST_OBSERVATIONS = 100
-"""What a flag lists at most, newest kept; `count` goes on counting. The readings themselves stay in the record."""
-
 
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A flag: the row of the table `flag`, and all that its FHIR resource says.
 
     `reasons` holds those of the latest finding first; `observations` ids, oldest first; `version` that of the FHIR
-    resource, 0 before the first write. People are references such as `Practitioner/x`.
+    resource, 0 before the first write. People are references such as `Practitioner/x`. `extents` say how far it goes:
+    those of the latest finding while it is open; once acknowledged, what was acknowledged.
     """
 
     id: str
@@ -62,6 +60,7 @@ class Flag:
     resolved_at: datetime | None = None
     resolved_why: str | None = None
     advice: str | None = None
+    extents: list[Extent] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
@@ -72,69 +71,10 @@ class Flag:
         return name_of(self.rule)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a finding does: `open` a flag, `refresh` the open one (`worse`: it needs eyes again), or nothing (None)."""
-
-    act: Literal["open", "refresh"]
-    flag: Flag
-    worse: bool = field(default=False)
-
-
-def decide(
-    live: Flag | None, finding: Finding, now: datetime, *, id: str, hub_id: str | None = None
-) -> Decision | None:
-    """One live flag per rule and person: a finding opens it (with *id*), or adds what is new to the live one.
-
-    Severity rises and never falls; an acknowledged flag that gets worse is open again. The same readings once more, or
-    readings within the rule's quiet time, change nothing; a reading that was corrected does, or the flag would go on
-    showing a value that is no longer the reading's.
-    """
-    if live is None:
-        flag = Flag(
-            id=id,
-            version=0,
-            patient_id=finding.patient_id,
-            hub_id=hub_id,
-            rule=finding.rule,
-            rule_version=finding.rule_version,
-            kind=finding.kind,
-            severity=finding.severity,
-            state=OPEN,
-            summary=finding.summary,
-            reasons=list(finding.reasons)[:MOST_REASONS],
-            observations=list(finding.observations)[-MOST_OBSERVATIONS:],
-            count=1,
-            opened=now,
-            refreshed=now,
-            advice=finding.advice,
-        )
-        return Decision("open", flag, worse=True)
-    worse = finding.severity > live.severity
-    nothing_new = set(finding.observations) <= set(live.observations)
-    if not worse and not _corrects(finding, live) and (nothing_new or now - live.refreshed < finding.quiet):
-        return None
-    flag = replace(
-        live,
-        rule_version=finding.rule_version,
-        severity=max(live.severity, finding.severity),
-        summary=finding.summary if finding.severity >= live.severity else live.summary,
-        advice=finding.advice if finding.severity >= live.severity else live.advice,
-        reasons=_merge(finding.reasons, live.reasons),
-        observations=list(dict.fromkeys((*live.observations, *finding.observations)))[-MOST_OBSERVATIONS:],
-        count=live.count + 1,
-        refreshed=now,
-    )
-    if worse and live.state == ACKNOWLEDGED:
-        flag = replace(flag, state=OPEN, acknowledged_by=None, acknowledged_at=None, acknowledged_why=None)
-    return Decision("refresh", flag, worse)
-
-
-def _corrects(finding: Finding, live: Flag) -> bool:
-    """Whether a reading that is listed with the flag has another value now."""
-    listed = {(one["observation"], one["measure"]): (one["value"], one["word"]) for one in live.reasons}
-    found = {(one["observation"], one["measure"]): (one["value"], one["word"]) for one in finding.reasons}
-    return any(listed[one] != found[one] for one in listed.keys() & found.keys())
+def reopened(before: JSON, after: JSON) -> bool:
+    """Whether the FHIR Flag *after* waits for eyes again that *before* was acknowledged."""
+    was, now = from_fhir(before, 0), from_fhir(after, 0)
+    return was is not None and now is not None and (was.state, now.state) == (ACKNOWLEDGED, OPEN)
 
 
 def acknowledge(flag: Flag, who: str, when: datetime, why: str) -> Flag:
@@ -168,6 +108,7 @@ def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
         state.append({"url": "advice", "valueString": flag.advice})
     if flag.hub_id:
         state.append({"url": "hub", "valueReference": {"reference": f"Organization/{flag.hub_id}"}})
+    state += [{"url": "extent", "extension": _extent_parts(one)} for one in flag.extents]
     state += [{"url": "reason", "extension": _reason_parts(one)} for one in flag.reasons]
     state += [{"url": "reading", "valueReference": {"reference": f"Observation/{one}"}} for one in flag.observations]
     for name, who, when, why in (
@@ -238,7 +179,7 @@ def from_fhir(resource: JSON, version: int) -> Flag | None:
 
 def _flag(resource: JSON, version: int, found: JSON) -> Flag:
     parts: list[JSON] = found.get("extension", [])
-    one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading")}
+    one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading", "extent")}
     rule: JSON = next((c for c in resource["code"]["coding"] if c.get("system") == RULE), {})
     by, at, why = zip(*(_who(one.get(name)) for name in ("acknowledged", "resolved")), strict=True)
     return Flag(
@@ -264,6 +205,7 @@ def _flag(resource: JSON, version: int, found: JSON) -> Flag:
         resolved_at=at[1],
         resolved_why=why[1],
         advice=one["advice"]["valueString"] if "advice" in one else None,
+        extents=[_extent(part["extension"]) for part in parts if part.get("url") == "extent"],
     )
 
 
@@ -323,11 +265,6 @@ def _need(why: str) -> None:
         raise refuse(422, "required", "Say why.", "Flag.extension")
 
 
-def _merge(new: Sequence[Reason], old: Sequence[Reason]) -> list[Reason]:
-    merged = {(one["observation"], one["measure"]): one for one in (*old[::-1], *new[::-1])}
-    return list(merged.values())[::-1][:MOST_REASONS]
-
-
 def _json(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
@@ -339,10 +276,8 @@ def _reason_parts(reason: Reason) -> list[JSON]:
     ]
     if reason["value"] is not None:
         measure = MEASURES[reason["measure"]]
-        value = Decimal(repr(reason["value"]))
-        whole = value == value.to_integral_value()
         quantity = {
-            "value": int(value) if whole else value,
+            "value": _number(reason["value"]),
             "unit": measure.shown,
             "system": UCUM,
             "code": measure.unit,
@@ -368,6 +303,27 @@ def _reason(parts: list[JSON]) -> Reason:
         at=one["at"]["valueDateTime"],
         observation=_tail(one["observation"]["valueReference"]["reference"]) if "observation" in one else "",
     )
+
+
+def _extent_parts(one: Extent) -> list[JSON]:
+    return [
+        {"url": "measure", "valueCode": one["measure"]},
+        {"url": "side", "valueCode": one["side"]},
+        {"url": "value", "valueDecimal": _number(one["value"])},
+    ]
+
+
+def _extent(parts: list[JSON]) -> Extent:
+    one = {part["url"]: part for part in parts}
+    measure, side = one["measure"]["valueCode"], one["side"]["valueCode"]
+    if measure not in STEPS or side not in ("low", "high"):
+        raise ValueError(f"no extent of {measure!r} goes {side!r}")
+    return Extent(measure=measure, side=cast(Side, side), value=float(one["value"]["valueDecimal"]))
+
+
+def _number(value: float) -> int | Decimal:
+    exact = Decimal(repr(value))
+    return int(exact) if exact == exact.to_integral_value() else exact
 
 
 def _who(part: JSON | None) -> tuple[str | None, datetime | None, str | None]:

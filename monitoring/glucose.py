@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from monitoring.case import Case, Verdict, reason, worst
+from monitoring.extents import extent
 from monitoring.limits import AMBER, DEFAULTS, INFORMATION, RED
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
@@ -42,12 +43,13 @@ def _one(case: Case, reading: Reading) -> Verdict | None:
     assert LEVEL_2_LOW is not None and LEVEL_1_LOW is not None and LEVEL_2_HIGH is not None
     value = _value(reading)
     shown = f"Glucose {reading.show()}"
+    low, high = (extent("glucose", "low", value),), (extent("glucose", "high", value),)
     if value <= LEVEL_2_LOW:
         text = f"{shown}, below 3.0 mmol/L (level 2 low)"
-        return Verdict(RED, f"{text}.", (reason(reading, text),), HYPO)
+        return Verdict(RED, f"{text}.", (reason(reading, text),), HYPO, extents=low)
     if value <= LEVEL_1_LOW:
         text = f"{shown}, below 3.9 mmol/L (level 1 low)"
-        return Verdict(AMBER, f"{text}.", (reason(reading, text),), HYPO)
+        return Verdict(AMBER, f"{text}.", (reason(reading, text),), HYPO, extents=low)
     if value < LEVEL_1_HIGH:
         return None
     if value >= LEVEL_2_HIGH:
@@ -55,18 +57,19 @@ def _one(case: Case, reading: Reading) -> Verdict | None:
         confirming = [one for one in case.neighbours(reading, WINDOW) if _value(one) >= LEVEL_2_HIGH]
         if confirming:
             confirmed = reason(confirming[0], f"confirmed by {confirming[0].show()}")
-            return Verdict(AMBER, f"{text}.", (reason(reading, text), confirmed), MEASURE_AGAIN)
+            return Verdict(AMBER, f"{text}.", (reason(reading, text), confirmed), MEASURE_AGAIN, extents=high)
         asked = f"{text}; a repeat is asked for."
-        return Verdict(INFORMATION, asked, (reason(reading, text),), MEASURE_AGAIN, repeat=True)
-    high: list[Reading] = [reading]
+        return Verdict(INFORMATION, asked, (reason(reading, text),), MEASURE_AGAIN, repeat=True, extents=high)
+    run: list[Reading] = [reading]
     for one in case.before(reading, WINDOW):
         if _value(one) < LEVEL_1_HIGH:
             break
-        high.append(one)
-    if len(high) < PERSISTS_READINGS or reading.at - high[-1].at < PERSISTS:
+        run.append(one)
+    if len(run) < PERSISTS_READINGS or reading.at - run[-1].at < PERSISTS:
         return None
-    text = f"{shown}, above 10.0 mmol/L (level 1 high) in {len(high)} readings on end"
-    return Verdict(INFORMATION, f"{text}.", tuple(reason(one, f"Glucose {one.show()}") for one in high[:10]))
+    text = f"{shown}, above 10.0 mmol/L (level 1 high) in {len(run)} readings on end"
+    reasons = tuple(reason(one, f"Glucose {one.show()}") for one in run[:10])
+    return Verdict(INFORMATION, f"{text}.", reasons, extents=high)
 
 
 def _value(reading: Reading) -> float:

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from math import inf
 
 from monitoring.case import Case, Verdict, reason
+from monitoring.extents import NEWS2, extent
 from monitoring.limits import AMBER, RED
 from monitoring.measures import AIR, ALERT, CONFUSED, MEASURES, OXYGEN, PAIN, UNRESPONSIVE, VOICE
 from monitoring.readings import Reading
@@ -149,7 +150,7 @@ def evaluate(case: Case) -> Verdict | None:
     )
     worst = ", ".join(f"{MEASURES[key].name.lower()} {used[key].show()}" for key in result.singles)
     single = f"; scoring 3 alone: {worst}" if worst else ""
-    return Verdict(severity, f"{result.text()}{single}.", reasons)
+    return Verdict(severity, f"{result.text()}{single}.", reasons, extents=(extent(NEWS2, "high", result.at_least),))
 
 
 def cannot_reach(case: Case) -> bool:

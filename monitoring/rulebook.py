@@ -6,7 +6,8 @@ from math import inf
 from textwrap import wrap
 
 from monitoring import blood_pressure, evaluation, glucose, news2, readings, thresholds, weight
-from monitoring.limits import DEFAULTS, SCALE_2_DEFAULT, Limits
+from monitoring.extents import NEWS2, STEPS
+from monitoring.limits import DEFAULTS, RED, SCALE_2_DEFAULT, Limits
 from monitoring.measures import LOCAL, MEASURES, UCUM, Code
 from monitoring.rules import RULES, Rule
 
@@ -15,7 +16,10 @@ _SYSTEMS = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT", 
 
 def render() -> str:
     """The page, in Markdown."""
-    return "\n".join((*_intro(), *_rules(), *_thresholds(), *_news2(), *_weight(), *_pressure(), *_measures())) + "\n"
+    return (
+        "\n".join((*_intro(), *_rules(), *_thresholds(), *_steps(), *_news2(), *_weight(), *_pressure(), *_measures()))
+        + "\n"
+    )
 
 
 def _intro() -> Iterable[str]:
@@ -39,9 +43,9 @@ def _intro() -> Iterable[str]:
         "measure.",
         "Red opens at once. Amber from limits counts when the reading next to it is beyond them too, no more than "
         f"{_span(thresholds.CONFIRM_WITHIN)} away; a first one is shown as information while a repeat is asked for.",
-        "One live flag per rule and person. Later readings add to it; its severity rises, never falls; a rise opens an "
-        "acknowledged flag again, a worse value of the same severity does not. Only a person ends a flag, saying why. "
-        "A flag keeps the rule's version and the readings behind it.",
+        "One live flag per rule and person. Later readings add to it; its severity rises, never falls. A rise opens an "
+        "acknowledged flag again, and so does a value that is a step worse than what was acknowledged (below). Only a "
+        "person ends a flag, saying why. A flag keeps the rule's version and the readings behind it.",
         "A rule that fails costs no reading: the failure is a flag of its own.",
     )
 
@@ -88,6 +92,23 @@ def _thresholds() -> Iterable[str]:
 def _row(name: str, key: str, limits: Limits) -> str:
     shown = " | ".join("" if bound is None else MEASURES[key].show(bound) for bound in limits.bounds)
     return f"| {name} | {shown} | {limits.source} |"
+
+
+def _steps() -> Iterable[str]:
+    yield "## What opens an acknowledged flag again"
+    yield ""
+    yield from _text(
+        "A rise in severity; a value beyond the limit on the other side; or a value this much worse than the one that "
+        "was acknowledged, which is kept with the flag. Amber counts only where the measure's own rule has no red."
+    )
+    yield "| measure | lower by | higher by | from | source |"
+    yield "|---|---|---|---|---|"
+    for key, step in STEPS.items():
+        name = MEASURES[key].name if key in MEASURES else "NEWS2 total"
+        low = "" if key == NEWS2 else f"{step.low:g} {step.unit}"
+        severity = "red" if step.severity == RED else "amber"
+        yield f"| {name} | {low} | {step.high:g} {step.unit} | {severity} | {step.source} |"
+    yield ""
 
 
 def _news2() -> Iterable[str]:

@@ -107,6 +107,13 @@ flag = Table(
     Column("severity", SmallInteger, nullable=False, comment="3 red, 2 amber, 1 information"),
     Column("state", Name, nullable=False, comment="open | acknowledged | resolved | false-alarm"),
     Column("summary", Text, nullable=False),
+    Column(
+        "extents",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="how far it goes: list of {measure, side, value}",
+    ),
     Column("advice", Text, comment="what the patient may be told at once, without waiting for staff"),
     Column("reasons", JSONB, nullable=False, comment="list of {text, measure, value, unit, at, observation}"),
     Column("observations", ARRAY(Name), nullable=False, comment="ids of the readings behind it, oldest first"),

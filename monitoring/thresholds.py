@@ -1,8 +1,11 @@
 """One reading against limits: red opens at once, amber counts when a second reading confirms it."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 from monitoring.case import Case, Verdict, reason, worst
+from monitoring.extents import Side, extent
 from monitoring.limits import AMBER, INFORMATION, RED, Limits
 from monitoring.measures import MEASURES, OXYGEN
 from monitoring.readings import Reading
@@ -32,7 +35,7 @@ def oximetry(case: Case) -> Verdict | None:
     if verdict is None:
         return None
     advice = RECHECK_RED if verdict.severity == RED else RECHECK_AMBER
-    return Verdict(verdict.severity, verdict.summary, verdict.reasons, advice, verdict.repeat)
+    return replace(verdict, advice=advice)
 
 
 def personal(case: Case, measure: str) -> Verdict | None:
@@ -42,7 +45,7 @@ def personal(case: Case, measure: str) -> Verdict | None:
 
 
 def crossing(case: Case, measure: str, limits: Limits) -> Verdict | None:
-    """The worst of the new readings of *measure* that reach *limits*, the newest of equals; None when none does.
+    """The worst of the new readings of *measure* that reach *limits*, the furthest of equals; None when none does.
 
     An amber value with no earlier one on the same side within `CONFIRM_WITHIN` is information with a request to repeat:
     on the board at the lowest rank, so that a person who never repeats it is not lost.
@@ -59,6 +62,7 @@ def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
         return None
     text = f"{of.name} {of.show(reading.value)}, {'at or below' if side == 'low' else 'at or above'} {of.show(bound)}"
     reasons = [reason(reading, text)]
+    extents = (extent(reading.measure, cast(Side, side), reading.value),)
     if severity == AMBER:
         confirming = [
             one
@@ -66,9 +70,10 @@ def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
             if one.value is not None and limits.level(of.round(one.value))[1] == side
         ]
         if not confirming:
-            return Verdict(INFORMATION, f"{text}; a repeat is asked for.", tuple(reasons), MEASURE_AGAIN, repeat=True)
+            asked = f"{text}; a repeat is asked for."
+            return Verdict(INFORMATION, asked, tuple(reasons), MEASURE_AGAIN, repeat=True, extents=extents)
         reasons += [reason(one, f"confirmed by {one.show()}") for one in confirming[:1]]
-    return Verdict(severity, f"{text}.", tuple(reasons))
+    return Verdict(severity, f"{text}.", tuple(reasons), extents=extents)
 
 
 def _too_much_oxygen(case: Case) -> Verdict | None:
@@ -79,5 +84,6 @@ def _too_much_oxygen(case: Case) -> Verdict | None:
         value = MEASURES["spo2"].round(reading.value)
         if value >= TOO_MUCH_OXYGEN:
             text = f"Oxygen saturation {value:.0f} % on oxygen, above the target of 88 to 92 % (scale 2)"
-            return Verdict(AMBER, f"{text}.", (reason(reading, text), reason(gas, "on oxygen")))
+            reasons = (reason(reading, text), reason(gas, "on oxygen"))
+            return Verdict(AMBER, f"{text}.", reasons, extents=(extent("spo2", "high", value),))
     return None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from monitoring.case import Case, Verdict, reason, worst
+from monitoring.extents import extent
 from monitoring.limits import AMBER, INFORMATION
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
@@ -57,9 +58,8 @@ def _weighing(case: Case, reading: Reading) -> Verdict | None:
     for other in _extremes(reading, earlier):
         change = _change(reading, other)
         if abs(change) > DEFAULT.kg:
-            days = max(1, round((reading.at - other.at) / timedelta(days=1)))
             way = "heavier" if change > 0 else "lighter"
-            found.append((change, other, f"{abs(change):.1f} kg {way} in {days} day{'s' if days > 1 else ''}"))
+            found.append((change, other, f"{abs(change):.1f} kg {way} {_within(reading.at - other.at)}"))
     dry = case.latest("dry-weight", reading.at, DRY_WEIGHT_AGE)
     if dry is not None and dry.value is not None:
         change = _change(reading, dry)
@@ -73,8 +73,18 @@ def _weighing(case: Case, reading: Reading) -> Verdict | None:
     text = f"Weight {reading.show()}: {', '.join(text for _, _, text in found)}"
     if earlier and any(abs(change) > ANOTHER_PERSON and other is not dry for change, other, _ in found):
         return Verdict(INFORMATION, f"{text}; was it somebody else on the scales?", tuple(reasons), WHO, repeat=True)
-    advice = HEAVIER if found[0][0] > 0 else LIGHTER
-    return Verdict(AMBER, f"{text}.", tuple(reasons), advice)
+    heavier = found[0][0] > 0
+    extents = (extent("weight", "high" if heavier else "low", reading.value),)
+    return Verdict(AMBER, f"{text}.", tuple(reasons), HEAVIER if heavier else LIGHTER, extents=extents)
+
+
+def _within(gap: timedelta) -> str:
+    """`within the hour`, `in 5 hours`, `in 1 day`, `in 3 days`."""
+    hours = gap / timedelta(hours=1)
+    if hours < 1:
+        return "within the hour"
+    number, unit = (round(hours), "hour") if hours < 18 else (max(1, round(hours / 24)), "day")
+    return f"in {number} {unit}{'s' if number > 1 else ''}"
 
 
 def _extremes(reading: Reading, earlier: list[Reading]) -> list[Reading]:

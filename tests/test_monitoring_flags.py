@@ -14,11 +14,11 @@ from fhir.wire import decode, encode
 from hub.db import Database, Tx
 from monitoring import flags
 from monitoring.case import Finding
+from monitoring.decision import MOST_OBSERVATIONS, MOST_REASONS, decide
 from monitoring.evaluation import evaluate
 from monitoring.flags import (
     Flag,
     acknowledge,
-    decide,
     from_fhir,
     live_flags,
     project_flags,
@@ -83,7 +83,8 @@ class TestDecide:
         assert (decision.flag.state, decision.flag.severity) == ("open", 3)
         assert decision.flag.acknowledged_by is None
 
-    def test_an_acknowledged_flag_that_does_not_worsen_stays_acknowledged(self) -> None:
+    def test_an_acknowledged_flag_that_does_not_worsen_by_a_step_stays_acknowledged(self) -> None:
+        """What a step is: tests of `extents`."""
         red = acknowledge(opened(), NURSE, NOW, "Will call")
         decision = decide(red, finding(90), NOW + hours(1), id="x")
         assert decision is not None
@@ -92,7 +93,7 @@ class TestDecide:
     def test_a_sensor_does_not_rewrite_the_flag_each_time(self) -> None:
         found = replace(finding(91), quiet=timedelta(minutes=15))
         flag = opened(found)
-        again = replace(finding(90), quiet=found.quiet)
+        again = replace(finding(91), quiet=found.quiet)
         assert decide(flag, again, NOW + timedelta(minutes=14), id="x") is None
         assert decide(flag, again, NOW + timedelta(minutes=15), id="x") is not None
 
@@ -107,7 +108,7 @@ class TestDecide:
             assert decision is not None
             flag = decision.flag
         assert flag.count == 151
-        assert (len(flag.reasons), len(flag.observations)) == (flags.MOST_REASONS, flags.MOST_OBSERVATIONS)
+        assert (len(flag.reasons), len(flag.observations)) == (MOST_REASONS, MOST_OBSERVATIONS)
 
 
 class TestPeople:

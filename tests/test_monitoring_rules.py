@@ -266,6 +266,22 @@ class TestWeight:
         assert verdict is not None
         assert verdict.summary == "Weight 82.0 kg: 2.1 kg heavier in 2 days."
 
+    @pytest.mark.parametrize(
+        ("before", "said"),
+        [
+            (timedelta(seconds=40), "within the hour"),
+            (hours(5), "in 5 hours"),
+            (hours(17.9), "in 18 hours"),
+            (hours(23), "in 1 day"),
+            (days(2), "in 2 days"),
+        ],
+    )
+    def test_it_says_how_soon(self, before: timedelta, said: str) -> None:
+        earlier = [reading("weight", 80.0, before + timedelta(minutes=5))]
+        verdict = weight.evaluate(case(reading("weight", 82.4), earlier=earlier))
+        assert verdict is not None
+        assert verdict.summary == f"Weight 82.4 kg: 2.4 kg heavier {said}."
+
     def test_both_reasons_are_told(self) -> None:
         earlier = [reading("weight", 80.0, days(1)), reading("dry-weight", 79.0, days(100))]
         verdict = weight.evaluate(case(reading("weight", 82.4), earlier=earlier))

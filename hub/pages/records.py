@@ -14,6 +14,7 @@ from fhir.outcome import refuse
 from fhir.store import Sql
 from hub.access import people
 from hub.identity import Actor
+from monitoring.extents import Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class FlagRow:
     state: str
     summary: str
     reasons: list[dict[str, Any]]
+    extents: list[Extent]
     count: int
     opened: datetime
     refreshed: datetime
@@ -42,8 +44,8 @@ class FlagRow:
 
 
 _FLAG = (
-    "id, version, patient_id, rule, rule_version, kind, severity, state, summary, reasons, count, opened, refreshed,"
-    " acknowledged_by, acknowledged_at, acknowledged_why, resolved_by, resolved_at, resolved_why"
+    "id, version, patient_id, rule, rule_version, kind, severity, state, summary, reasons, extents, count, opened,"
+    " refreshed, acknowledged_by, acknowledged_at, acknowledged_why, resolved_by, resolved_at, resolved_why"
 )
 
 

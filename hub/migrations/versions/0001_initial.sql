@@ -1815,6 +1815,7 @@ CREATE TABLE flag (
 	severity SMALLINT NOT NULL,
 	state TEXT COLLATE "C" NOT NULL,
 	summary TEXT NOT NULL,
+	extents JSONB DEFAULT '[]' NOT NULL,
 	advice TEXT,
 	reasons JSONB NOT NULL,
 	observations TEXT[] COLLATE "C" NOT NULL,
@@ -1835,6 +1836,7 @@ CREATE UNIQUE INDEX flag_one_open ON flag (patient_id, rule) WHERE state IN ('op
 COMMENT ON COLUMN flag.kind IS 'clinical | compliance | operational';
 COMMENT ON COLUMN flag.severity IS '3 red, 2 amber, 1 information';
 COMMENT ON COLUMN flag.state IS 'open | acknowledged | resolved | false-alarm';
+COMMENT ON COLUMN flag.extents IS 'how far it goes: list of {measure, side, value}';
 COMMENT ON COLUMN flag.advice IS 'what the patient may be told at once, without waiting for staff';
 COMMENT ON COLUMN flag.reasons IS 'list of {text, measure, value, unit, at, observation}';
 COMMENT ON COLUMN flag.observations IS 'ids of the readings behind it, oldest first';

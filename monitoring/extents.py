@@ -1,0 +1,98 @@
+"""How far a finding goes, and when it goes so much further that people who have seen it must look again.
+
+A flag that is red cannot rise in severity: without this, 91 % acknowledged at noon would keep 75 % at night in silence
+(hazard: snooze hides deterioration; monitoring-rules 4.10: a worse value breaks it).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from monitoring.limits import AMBER, RED
+from monitoring.measures import MEASURES
+
+NEWS2 = "news2"
+
+Side = Literal["low", "high"]
+
+
+class Extent(TypedDict):
+    """`measure` is one of MEASURES, or `news2` for the total; `value` is in its unit, rounded as shown; `side` says
+    which way is worse."""
+
+    measure: str
+    side: Side
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How much further, in the unit of the measure, opens an acknowledged flag again: `low` downwards, `high` upwards,
+    from findings of `severity` on (amber only where the measure's own rule has no red)."""
+
+    low: float
+    high: float
+    unit: str
+    source: str
+    severity: int = RED
+
+
+_OURS = "unverified, clinician to set"
+
+STEPS: dict[str, Step] = {
+    NEWS2: Step(1, 1, "points", "any point more; RCP 2017 names none: unverified, clinician to set"),
+    "spo2": Step(2, 2, "%", f"the width of the NEWS2 bands of SpO2 (RCP 2017); {_OURS}"),
+    "spo2-exertion": Step(2, 2, "%", f"as at rest; {_OURS}"),
+    "pulse": Step(10, 10, "/min", _OURS),
+    "respiratory-rate": Step(2, 2, "/min", _OURS),
+    "systolic": Step(10, 10, "mmHg", _OURS, AMBER),
+    "diastolic": Step(5, 5, "mmHg", _OURS, AMBER),
+    "temperature": Step(0.5, 0.5, "°C", _OURS),
+    "weight": Step(1.0, 1.0, "kg", _OURS, AMBER),
+    "glucose": Step(0.3, 3.0, "mmol/L", _OURS),
+    "peak-flow": Step(30, 30, "L/min", _OURS),
+    "steps": Step(1000, 1000, "steps", _OURS),
+}
+
+
+def extent(measure: str, side: Side, value: float) -> Extent:
+    rounded = MEASURES[measure].round(value) if measure in MEASURES else value
+    return Extent(measure=measure, side=side, value=float(rounded))
+
+
+def beyond(found: Extent, known: Extent) -> float:
+    """How much further *found* goes than *known*, of the same measure and side; negative when it falls short."""
+    further = found["value"] - known["value"] if found["side"] == "high" else known["value"] - found["value"]
+    return round(further, 6)  # 2.9 - 2.6 in binary is a little less than 0.3
+
+
+def exceeds(found: Iterable[Extent], known: Sequence[Extent]) -> bool:
+    """Whether any of *found* goes further than what is *known* of its measure and side, be it ever so little."""
+    return any(beyond(one, other) > 0 for one in found for other in known if _same(one, other))
+
+
+def breaks(found: Iterable[Extent], severity: int, known: Sequence[Extent]) -> bool:
+    """Whether a finding of *severity* goes a whole step further than the *known* extents that somebody acknowledged, or
+    in a direction of which they knew nothing."""
+    for one in found:
+        step = STEPS[one["measure"]]
+        if severity < step.severity:
+            continue
+        before = [beyond(one, other) for other in known if _same(one, other)]
+        if not before or max(before) >= (step.low if one["side"] == "low" else step.high):
+            return True
+    return False
+
+
+def again(known: Extent) -> str:
+    """From where on an acknowledged flag of this extent opens again: `89 % or less`, `NEWS2 8 or more`."""
+    step = STEPS[known["measure"]]
+    low = known["side"] == "low"
+    value = known["value"] - step.low if low else known["value"] + step.high
+    measure = MEASURES.get(known["measure"])
+    shown = measure.show(value) if measure else f"NEWS2 {value:g}"
+    return f"{shown} or {'less' if low else 'more'}"
+
+
+def _same(one: Extent, other: Extent) -> bool:
+    return (one["measure"], one["side"]) == (other["measure"], other["side"])

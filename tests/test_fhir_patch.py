@@ -1,0 +1,423 @@
+"""JSON Patch and FHIRPath Patch: what they do, that numbers keep their writing, and how they refuse."""
+
+from base64 import b64encode
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from fhir.outcome import Refusal
+from fhir.patch import Patch, of_json, of_resource
+from fhir.wire import decode, encode
+
+JSON = dict[str, Any]
+AT_O = {"reference": "#o"}
+MARRIED = {"text": "married"}
+
+
+def patient(**elements: Any) -> JSON:
+    return {"resourceType": "Patient", "id": "p", **elements}
+
+
+def ids(*values: str) -> list[JSON]:
+    return [{"system": "urn:x", "value": value} for value in values]
+
+
+def by_json(resource: JSON, *operations: JSON) -> JSON:
+    return of_json(encode(list(operations))).apply(resource)
+
+
+def part(name: str, **value: Any) -> JSON:
+    return {"name": name, **value}
+
+
+def operation(kind: str, path: str, *parts: JSON) -> JSON:
+    return part("operation", part=[part("type", valueCode=kind), part("path", valueString=path), *parts])
+
+
+def add(path: str, name: str, **value: Any) -> JSON:
+    return operation("add", path, part("name", valueString=name), part("value", **value))
+
+
+def replace(path: str, **value: Any) -> JSON:
+    return operation("replace", path, part("value", **value))
+
+
+def insert(path: str, index: int, **value: Any) -> JSON:
+    return operation("insert", path, part("index", valueInteger=index), part("value", **value))
+
+
+def move(path: str, source: int, destination: int) -> JSON:
+    return operation("move", path, part("source", valueInteger=source), part("destination", valueInteger=destination))
+
+
+def delete(path: str) -> JSON:
+    return operation("delete", path)
+
+
+def by_fhirpath(resource: JSON, *operations: JSON) -> JSON:
+    parameters = {"resourceType": "Parameters", **({"parameter": list(operations)} if operations else {})}
+    return of_resource(parameters, resource["resourceType"], "Parameters").apply(resource)
+
+
+def refused(act: Any) -> tuple[int, str | None, str]:
+    with pytest.raises(Refusal) as caught:
+        act()
+    issue = caught.value.issues[0]
+    return caught.value.status, issue.expression, issue.diagnostics
+
+
+class TestJsonPatch:
+    def test_every_operation(self) -> None:
+        before = patient(gender="male", name=[{"family": "Frost"}], birthDate="1950-02-03")
+        after = by_json(
+            before,
+            {"op": "test", "path": "/gender", "value": "male"},
+            {"op": "add", "path": "/name/-", "value": {"family": "Winter"}},
+            {"op": "add", "path": "/name/0/given", "value": ["Jo"]},
+            {"op": "replace", "path": "/gender", "value": "female"},
+            {"op": "remove", "path": "/birthDate"},
+            {"op": "copy", "from": "/name/0", "path": "/name/1"},
+            {"op": "move", "from": "/name/2", "path": "/name/0"},
+        )
+        jo = {"family": "Frost", "given": ["Jo"]}
+        assert after == patient(gender="female", name=[{"family": "Winter"}, jo, jo])
+        assert before == patient(gender="male", name=[{"family": "Frost"}], birthDate="1950-02-03")
+
+    def test_numbers_keep_their_writing(self) -> None:
+        observation = decode(
+            b'{"resourceType":"Observation","id":"o","status":"final","code":{"text":"Weight"},'
+            b'"valueQuantity":{"value":72.50}}'
+        )
+        patch = of_json(
+            b'[{"op":"test","path":"/valueQuantity/value","value":72.5},'
+            b'{"op":"add","path":"/referenceRange","value":[{"low":{"value":1.10}}]}]'
+        )
+        assert b'"value":72.50' in encode(patch.apply(observation))
+        assert b'"value":1.10' in encode(patch.apply(observation))
+
+    def test_escapes_in_pointers(self) -> None:
+        before = patient(extension=[{"url": "urn:a/b~c", "valueString": "x"}])
+        assert refused(lambda: by_json(before, {"op": "remove", "path": "/extension/0/a~1b~0c"}))[0] == 422
+        assert refused(lambda: by_json(before, {"op": "remove", "path": "/a~2"}))[:2] == (400, "[0].path")
+
+    def test_what_becomes_empty_is_gone(self) -> None:
+        before = patient(identifier=ids("1"), name=[{"text": "A", "family": "B"}], contact=[{"name": {"text": "A"}}])
+        removed = ("/identifier/0", "/contact/0/name/text", "/name/0/text")
+        after = by_json(before, *({"op": "remove", "path": path} for path in removed))
+        assert after == patient(name=[{"family": "B"}])
+        built = by_json(
+            patient(),
+            {"op": "add", "path": "/name", "value": []},
+            {"op": "add", "path": "/name/-", "value": {"text": "A"}},
+        )
+        assert built == patient(name=[{"text": "A"}])
+
+    @pytest.mark.parametrize(
+        ("operation", "place"),
+        [
+            ({"op": "test", "path": "/gender", "value": "female"}, "[0].path"),
+            ({"op": "test", "path": "/active", "value": 1}, "[0].path"),
+            ({"op": "remove", "path": "/birthDate"}, "[0].path"),
+            ({"op": "replace", "path": "/birthDate", "value": "1950-01-01"}, "[0].path"),
+            ({"op": "add", "path": "/name/2", "value": {}}, "[0].path"),
+            ({"op": "add", "path": "/name/01", "value": {}}, "[0].path"),
+            ({"op": "remove", "path": "/name/-1"}, "[0].path"),
+            ({"op": "remove", "path": "/name/-"}, "[0].path"),
+            ({"op": "add", "path": "/gender/0", "value": "x"}, "[0].path"),
+            ({"op": "add", "path": "/contact/0/x", "value": "x"}, "[0].path"),
+            ({"op": "move", "from": "/name", "path": "/name/0"}, "[0].path"),
+            ({"op": "copy", "from": "/nothing", "path": "/name/0"}, "[0].path"),
+            ({"op": "remove", "path": ""}, "[0].path"),
+            ({"op": "replace", "path": "", "value": [1]}, "Resource"),
+            ({"op": "replace", "path": "/id", "value": "q"}, "Patient.id"),
+            ({"op": "replace", "path": "/resourceType", "value": "Person"}, "Patient.resourceType"),
+            ({"op": "replace", "path": "/gender", "value": "sometimes"}, "Patient.gender"),
+            ({"op": "add", "path": "/nonsense", "value": 1}, "Patient.nonsense"),
+            ({"op": "add", "path": "/gender", "value": None}, "Patient.gender"),
+        ],
+    )
+    def test_what_does_not_fit_is_422(self, operation: JSON, place: str) -> None:
+        before = patient(gender="male", active=True, name=[{"family": "Frost"}])
+        status, expression, said = refused(lambda: by_json(before, operation))
+        assert (status, expression) == (422, place)
+        assert "Frost" not in said
+        assert "is male" not in said, "a refusal never quotes the record"
+
+    @pytest.mark.parametrize(
+        ("raw", "place"),
+        [
+            (b'{"op":"add"}', None),
+            (b"[1]", "[0]"),
+            (b'[{"op":"increase","path":"/a"}]', "[0].op"),
+            (b'[{"op":[],"path":"/a"}]', "[0].op"),
+            (b'[{"path":"/a"}]', "[0].op"),
+            (b'[{"op":"add","path":"/a"}]', "[0].value"),
+            (b'[{"op":"move","path":"/a"}]', "[0].from"),
+            (b'[{"op":"remove","path":"a"}]', "[0].path"),
+            (b'[{"op":"remove"}]', "[0].path"),
+            (b'[{"op":"remove","path":7}]', "[0].path"),
+            (b"[", None),
+            (b'[{"op":"add","path":"/a","path":"/b","value":1}]', None),
+        ],
+    )
+    def test_what_is_no_patch_is_400(self, raw: bytes, place: str | None) -> None:
+        assert refused(lambda: of_json(raw))[:2] == (400, place)
+
+    def test_copies_of_copies_are_bounded(self) -> None:
+        doubling = [{"op": "copy", "from": "/extension", "path": "/extension/-"} for _ in range(40)]
+        before = patient(extension=[{"url": "urn:x", "valueString": "x"}])
+        assert refused(lambda: by_json(before, *doubling))[0] == 413
+        assert refused(lambda: by_json(before, *[{"op": "remove", "path": "/x"}] * 1001))[0] == 413
+
+    def test_a_nest_built_move_by_move_is_refused(self) -> None:
+        wrapped = [
+            one
+            for _ in range(400)
+            for one in (
+                {"op": "add", "path": "/w", "value": {}},
+                {"op": "move", "from": "/x", "path": "/w/x"},
+                {"op": "move", "from": "/w", "path": "/x"},
+            )
+        ][:999]
+        deep = [{"op": "add", "path": "/x", "value": {"a": 1}}, *wrapped]
+        assert refused(lambda: by_json(patient(), *deep))[0] == 400
+        copied = [*deep[:991], {"op": "copy", "from": "/x", "path": "/y"}]
+        assert refused(lambda: by_json(patient(), *copied))[0] == 413
+
+
+class TestFhirpathPatch:
+    @pytest.mark.parametrize(
+        ("before", "operations", "after"),
+        [
+            ({}, [], {}),
+            ({}, [add("Patient", "birthDate", valueDate="1930-01-01")], {"birthDate": "1930-01-01"}),
+            ({"birthDate": "1"}, [replace("Patient.birthDate", valueDate="1930-01-01")], {"birthDate": "1930-01-01"}),
+            ({"birthDate": "1930-01-01"}, [delete("Patient.birthDate")], {}),
+            ({}, [delete("Patient.birthDate")], {}),
+            ({}, [add("Patient", "maritalStatus", valueCodeableConcept=MARRIED)], {"maritalStatus": MARRIED}),
+            (
+                {"contact": [{"name": {"text": "A"}, "gender": "male"}]},
+                [replace("Patient.contact[0].gender", valueCode="female")],
+                {"contact": [{"name": {"text": "A"}, "gender": "female"}]},
+            ),
+            (
+                {"contact": [{"name": {"text": "A"}, "telecom": [{"system": "phone"}]}]},
+                [delete("Patient.contact[0].name.text")],
+                {"contact": [{"telecom": [{"system": "phone"}]}]},
+            ),
+            (
+                {},
+                [add("Patient", "contact", part=[part("name", valueHumanName={"text": "A"})])],
+                {"contact": [{"name": {"text": "A"}}]},
+            ),
+            ({"contact": [{"gender": "male"}]}, [delete("Patient.contact[0]")], {}),
+            (
+                {"identifier": ids("1", "2")},
+                [add("Patient", "identifier", valueIdentifier=ids("3")[0])],
+                {"identifier": ids("1", "2", "3")},
+            ),
+            (
+                {"identifier": ids("1", "2")},
+                [insert("Patient.identifier", 1, valueIdentifier=ids("3")[0])],
+                {"identifier": ids("1", "3", "2")},
+            ),
+            ({}, [insert("Patient.identifier", 0, valueIdentifier=ids("3")[0])], {"identifier": ids("3")}),
+            (
+                {"identifier": ids("1", "2", "3")},
+                [delete("Patient.identifier[1]")],
+                {"identifier": ids("1", "3")},
+            ),
+            (
+                {"identifier": ids("1", "2", "3", "4")},
+                [move("Patient.identifier", 3, 1)],
+                {"identifier": ids("1", "4", "2", "3")},
+            ),
+            (
+                {"identifier": ids("1", "2", "3")},
+                [delete("Patient.identifier.where(value = '2' and system = 'urn:x')")],
+                {"identifier": ids("1", "3")},
+            ),
+            (
+                {"name": [{"use": "old", "family": "A"}, {"use": "official", "family": "B"}]},
+                [replace("Patient.name.where(use='official').family", valueString="C")],
+                {"name": [{"use": "old", "family": "A"}, {"use": "official", "family": "C"}]},
+            ),
+            (
+                {"name": [{"given": ["A", "B"], "_given": [None, {"id": "b"}]}]},
+                [delete("Patient.name.first().given.first()")],
+                {"name": [{"given": ["B"], "_given": [{"id": "b"}]}]},
+            ),
+            (
+                {"name": [{"given": ["A"], "_given": [{"id": "a"}]}]},
+                [insert("Patient.name[0].given", 0, valueString="B")],
+                {"name": [{"given": ["B", "A"], "_given": [None, {"id": "a"}]}]},
+            ),
+            (
+                {"deceasedBoolean": False},
+                [replace("Patient.deceased", valueDateTime="2026-01-01")],
+                {"deceasedDateTime": "2026-01-01"},
+            ),
+            ({"deceasedBoolean": False}, [delete("Patient.deceased")], {}),
+            ({}, [add("Patient", "deceased", valueBoolean=True)], {"deceasedBoolean": True}),
+            (
+                {},
+                [
+                    add(
+                        "Patient",
+                        "extension",
+                        part=[part("url", valueUri="urn:e"), part("value", valueCoding={"code": "c"})],
+                    )
+                ],
+                {"extension": [{"url": "urn:e", "valueCoding": {"code": "c"}}]},
+            ),
+            (
+                {"extension": [{"url": "urn:e", "valueInteger": 1}, {"url": "urn:f", "valueInteger": 1}]},
+                [replace("Patient.extension('urn:e').value", valueInteger=2)],
+                {"extension": [{"url": "urn:e", "valueInteger": 2}, {"url": "urn:f", "valueInteger": 1}]},
+            ),
+            (
+                {"birthDate": "1950-02-03"},
+                [
+                    add(
+                        "Patient.birthDate",
+                        "extension",
+                        part=[part("url", valueUri="urn:t"), part("value", valueDateTime="1950-02-03T10:00:00Z")],
+                    )
+                ],
+                {
+                    "birthDate": "1950-02-03",
+                    "_birthDate": {"extension": [{"url": "urn:t", "valueDateTime": "1950-02-03T10:00:00Z"}]},
+                },
+            ),
+            (
+                {"birthDate": "1950-02-03", "_birthDate": {"extension": [{"url": "urn:t", "valueCode": "c"}]}},
+                [delete("Patient.birthDate.extension[0]")],
+                {"birthDate": "1950-02-03"},
+            ),
+            (
+                {"managingOrganization": AT_O, "contained": [{"resourceType": "Organization", "id": "o", "name": "A"}]},
+                [replace("Patient.contained.ofType(Organization).name", valueString="B")],
+                {"managingOrganization": AT_O, "contained": [{"resourceType": "Organization", "id": "o", "name": "B"}]},
+            ),
+            (
+                {"telecom": [{"system": "phone", "rank": 1}, {"system": "email"}]},
+                [delete("Patient.telecom.where(rank.exists().not() or system != 'phone')")],
+                {"telecom": [{"system": "phone", "rank": 1}]},
+            ),
+            ({"active": True}, [replace("active", valueBoolean=False)], {"active": False}),
+            ({"active": True}, [replace("Patient.where(active = true).active", valueBoolean=False)], {"active": False}),
+            (
+                {"telecom": [{"rank": 1}, {"rank": 2}, {"rank": 3}]},
+                [delete("Patient.telecom.skip(1).take(1)"), delete("Patient.telecom.tail().last()")],
+                {"telecom": [{"rank": 1}]},
+            ),
+            (
+                {"name": [{"given": ["Jo", "Ann"]}]},
+                [replace("Patient.name.given.where($this.startsWith('A'))", valueString="Anna")],
+                {"name": [{"given": ["Jo", "Anna"]}]},
+            ),
+        ],
+    )
+    def test_what_it_does(self, before: JSON, operations: list[JSON], after: JSON) -> None:
+        assert by_fhirpath(patient(**before), *operations) == patient(**after)
+
+    def test_choices_of_an_observation(self) -> None:
+        before = {"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "W"}}
+        weight = {"value": Decimal("72.50"), "unit": "kg"}
+        after = by_fhirpath(
+            before,
+            add("Observation", "value", valueQuantity=weight),
+            replace("(Observation.value as Quantity).unit", valueString="kilograms"),
+            add("Observation.value.ofType(Quantity)", "system", valueUri="http://unitsofmeasure.org"),
+            add("Observation.value", "code", valueCode="kg"),
+        )
+        ucum = {"system": "http://unitsofmeasure.org", "code": "kg"}
+        assert after["valueQuantity"] == {"value": Decimal("72.50"), "unit": "kilograms", **ucum}
+        assert b"72.50" in encode(after)
+
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            replace("Patient.birthDate", valueDate="1930-01-01"),
+            replace("Patient", valueString="x"),
+            delete("Patient"),
+            delete("Patient.identifier"),
+            replace("Patient.identifier.value", valueString="x"),
+            add("Patient", "gender", valueCode="female"),
+            add("Patient", "nonsense", valueCode="female"),
+            add("Patient.gender", "nonsense", valueCode="female"),
+            add("Patient", "deceased", valueString="x"),
+            add("Patient", "name", part=[part("nonsense", valueString="x")]),
+            insert("Patient.identifier", 3, valueIdentifier={"value": "x"}),
+            insert("Patient.gender", 0, valueCode="male"),
+            insert("Patient.identifier[0]", 0, valueIdentifier={"value": "x"}),
+            move("Patient.identifier", 2, 0),
+            delete("Patient.nonsense"),
+            delete("Patient.gender.nonsense"),
+            replace("Patient.gender", valueCode="sometimes"),
+            replace("Patient.id", valueId="q"),
+        ],
+    )
+    def test_what_does_not_fit_is_422(self, operation: JSON) -> None:
+        before = patient(gender="male", identifier=ids("secret", "2"))
+        status, _, said = refused(lambda: by_fhirpath(before, operation))
+        assert status == 422
+        assert "secret" not in said
+
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            part("other"),
+            part("operation"),
+            operation("increase", "Patient"),
+            operation("add", "Patient", part("value", valueCode="x")),
+            operation("add", "Patient", part("name", valueInteger=1), part("value", valueCode="x")),
+            operation("delete", "Patient.name", part("index", valueInteger=1)),
+            operation("insert", "Patient.name", part("index", valueInteger=-1), part("value", valueString="x")),
+            operation("insert", "Patient.name", part("index", valueString="1"), part("value", valueString="x")),
+            part("operation", part=[part("type", valueCode="delete"), part("type", valueCode="delete")]),
+            delete("Patient.name.repeat(given)"),
+            delete("Patient.name[x]"),
+            delete("Patient..name"),
+            delete("Patient.name.where(use = 'a'"),
+            delete("Patient.name)"),
+            delete("Patient.name | Patient.contact"),
+            delete("'Patient'"),
+            delete("Patient." + "x" * 1000),
+            delete("(" * 30 + "Patient" + ")" * 30),
+        ],
+    )
+    def test_what_is_no_patch_is_400(self, operation: JSON) -> None:
+        status, expression, _ = refused(lambda: by_fhirpath(patient(), operation))
+        assert status == 400
+        assert (expression or "").startswith("Parameters.parameter[0]")
+
+    def test_the_operation_that_fails_is_named(self) -> None:
+        status, expression, said = refused(
+            lambda: by_fhirpath(
+                patient(active=True), delete("Patient.active"), replace("Patient.active", valueCode="x")
+            )
+        )
+        assert (status, expression) == (422, "Parameters.parameter[1]")
+        assert "Parameters.parameter[1], replace at 'Patient.active'" in said
+
+
+class TestCarriers:
+    def test_a_binary_carries_json_patch(self) -> None:
+        data = b64encode(b'[{"op":"remove","path":"/active"}]').decode()
+        binary = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data}
+        assert of_resource(binary, "Patient", "x").apply(patient(active=True)) == patient()
+
+    def test_other_resources_do_not(self) -> None:
+        for carrier in (
+            {"resourceType": "Patient"},
+            {"resourceType": "Binary", "contentType": "application/json", "data": ""},
+            {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": "%%"},
+        ):
+            assert refused(lambda one=carrier: of_resource(one, "Patient", "Bundle.entry[0].resource"))[0] == 400
+
+    def test_a_patch_can_be_applied_again(self) -> None:
+        patch = of_json(b'[{"op":"add","path":"/name","value":[]},{"op":"add","path":"/name/-","value":{"text":"A"}}]')
+        assert isinstance(patch, Patch)
+        assert patch.apply(patient()) == patch.apply(patient()) == patient(name=[{"text": "A"}])

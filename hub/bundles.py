@@ -20,6 +20,7 @@ from hub.access import visible
 from hub.db import Tx
 from hub.fhir_http import said
 from hub.identity import Actor
+from monitoring.doubts import Doubt
 
 JSON = dict[str, Any]
 
@@ -45,6 +46,7 @@ class Answer:
     body: Any = None
     refusal: Refusal | None = None
     looked: bool = False
+    doubts: Sequence[Doubt] = ()
 
 
 async def transaction(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None) -> JSON:
@@ -124,9 +126,9 @@ async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> dict[int, An
         if receipt.refusal is not None:
             answers[step.position] = Answer(receipt.refusal.status, refusal=receipt.refusal)
         elif receipt.written is not None:
-            answers[step.position] = _of_written(receipt.written)
+            answers[step.position] = _of_written(receipt.written, receipt.doubts)
         else:
-            answers[step.position] = Answer(200, "Observation", receipt.observation_id)
+            answers[step.position] = Answer(200, "Observation", receipt.observation_id, doubts=receipt.doubts)
     return answers
 
 
@@ -151,7 +153,7 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service) -> dict[
     except Refusal as refusal:
         raise _located(refusal, [step for step, _ in changes]) from None
     for (step, _), one in zip(changes, written, strict=True):
-        answers[step.position] = _of_written(one)
+        answers[step.position] = _of_written(one, one.doubts if isinstance(one, intake.Kept) else ())
     for step in plan.steps:
         if step.method in ("GET", "HEAD"):
             answers[step.position] = await _look(tx, actor, step, service)
@@ -209,8 +211,8 @@ def _of_stored(stored: Stored) -> Answer:
     return Answer(200, stored.type, stored.id, stored.version, stored.updated, stored.body, looked=True)
 
 
-def _of_written(one: Written) -> Answer:
-    return Answer(one.status, one.change.type, one.change.id, one.version, one.updated, one.body)
+def _of_written(one: Written, doubts: Sequence[Doubt] = ()) -> Answer:
+    return Answer(one.status, one.change.type, one.change.id, one.version, one.updated, one.body, doubts=doubts)
 
 
 def _located(refusal: Refusal, steps: Sequence[Step]) -> Refusal:
@@ -247,6 +249,6 @@ def _entry(answer: Answer, service: Service, prefer: str | None) -> JSON:
             response["lastModified"] = instant(answer.updated)
     if answer.body is not None and (answer.looked or prefer == "representation"):
         entry["resource"] = msgspec.Raw(answer.body.encode()) if isinstance(answer.body, str) else answer.body
-    elif prefer == "OperationOutcome":
-        response["outcome"] = said(f"{answer.type}/{answer.id}: {response['status']}")
+    if answer.doubts or (prefer == "OperationOutcome" and "resource" not in entry):
+        response["outcome"] = said(f"{answer.type}/{answer.id}: {response['status']}", answer.doubts)
     return entry | {"response": response}

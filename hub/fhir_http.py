@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.wire import encode
+from monitoring.doubts import Doubt
 
 FHIR_JSON = "application/fhir+json"
 FHIR_XML = "application/fhir+xml"
@@ -87,6 +88,33 @@ def refused(refusal: Refusal) -> Response:
     return answer(refusal.status, outcome_of(refusal), refusal.headers)
 
 
-def said(diagnostics: str) -> dict[str, Any]:
-    """An OperationOutcome that says what was done."""
-    return operation_outcome([Issue("informational", diagnostics, severity="information")])
+def said(diagnostics: str, doubts: Sequence[Doubt] = ()) -> dict[str, Any]:
+    """An OperationOutcome that says what was done, and what is doubtful about it."""
+    done = Issue("informational", diagnostics, severity="information")
+    return operation_outcome([done, *(doubt.issue() for doubt in doubts)])
+
+
+def base_of(configured: str | None, request: Request) -> str:
+    """Where `/fhir` of this service is: below the public address when it is set, else below the one that was asked."""
+    return f"{configured or str(request.base_url).rstrip('/')}/fhir"
+
+
+def localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:
+    """Absolute references to this hub become relative, so that they are known for what they are: who a record is about
+    decides who may see it."""
+    _shorten(resource, f"{base_url}/")
+    return resource
+
+
+def _shorten(node: Any, prefix: str) -> None:
+    if isinstance(node, dict):
+        reference = node.get("reference")
+        if isinstance(reference, str) and reference.startswith(prefix):
+            node["reference"] = reference.removeprefix(prefix)
+        for child in node.values():
+            if isinstance(child, dict | list):
+                _shorten(child, prefix)
+    else:
+        for child in node:
+            if isinstance(child, dict | list):
+                _shorten(child, prefix)

@@ -21,7 +21,7 @@ from fhir.types import LEFT_OUT, SERVED
 from hub import audit, interactions, operations
 from hub.bundles import Service
 from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
-from hub.fhir_http import answer, check_media, parameters, preference, refused
+from hub.fhir_http import answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
 from hub.operations import Handler
@@ -124,8 +124,7 @@ def register(app: FastAPI) -> None:
 
 def service_of(runtime: Runtime, request: Request) -> Service:
     """The address that answers name: the public one when it is set, else the one that was asked."""
-    base = runtime.settings.base_url or str(request.base_url).rstrip("/")
-    return Service(f"{base}/fhir", runtime.secret, runtime.settings.max_page_size)
+    return Service(base_of(runtime.settings.base_url, request), runtime.secret, runtime.settings.max_page_size)
 
 
 def _handler(method: str, path: list[str]) -> Handler | None:

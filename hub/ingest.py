@@ -11,14 +11,16 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fhir.outcome import Refusal, outcome_of, refuse
+from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.validation import parse
 from fhir.wire import encode
 from hub import flows, identity, intake
 from hub.db import Database
+from hub.fhir_http import base_of, localise
 from hub.gathering import Gathering
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
+from monitoring.doubts import Doubt
 
 PATH = "/fhir/$ingest"
 NDJSON = frozenset({"application/fhir+ndjson", "application/ndjson", "application/x-ndjson"})
@@ -67,10 +69,10 @@ class Submissions:
                 await asyncio.sleep(0.1)
 
 
-async def submit(submissions: Submissions, database: Database, actor: Actor, raw: bytes) -> Receipt:
+async def submit(submissions: Submissions, database: Database, actor: Actor, raw: bytes, base_url: str) -> Receipt:
     """One Observation as it came: what cannot be one is filed before the Refusal is raised."""
     try:
-        observation = parse(raw, "Observation").resource
+        observation = _parsed(raw, base_url)
     except Refusal as refusal:
         async with database.transaction() as tx:
             await intake.file_refusals(tx, [(actor, raw, refusal)])
@@ -78,35 +80,48 @@ async def submit(submissions: Submissions, database: Database, actor: Actor, raw
     return await submissions.submit(intake.sent(actor, observation, raw))
 
 
+def _parsed(raw: bytes, base_url: str) -> dict[str, Any]:
+    """The valid Observation in *raw*; what it refers to by this hub's own address, it refers to here."""
+    observation = parse(raw, "Observation").resource
+    # Hardly any device does, so that nearly every reading is spared the walk.
+    return localise(observation, base_url) if base_url.encode() in raw or b"\\/" in raw else observation
+
+
 @dataclass(slots=True)
 class Tally:
-    """What became of a stream: counts by outcome, and the refused lines."""
+    """What became of a stream: counts by outcome, the refused lines, and those that no rule looks at as a whole."""
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[int, Refusal]] = field(default_factory=list)
+    doubtful: list[tuple[int, Sequence[Doubt]]] = field(default_factory=list)
 
     def add(self, line: int, receipt: Receipt) -> None:
         self.counts[receipt.outcome] += 1
         if receipt.refusal is not None and len(self.refused) < LISTED:
             self.refused.append((line, receipt.refusal))
+        if receipt.doubts:
+            self.counts["doubtful"] += 1
+            if len(self.doubtful) < LISTED:
+                self.doubtful.append((line, receipt.doubts))
 
     def parameters(self) -> dict[str, Any]:
-        """A FHIR Parameters: `accepted`, `corrected`, `duplicate`, `refused` and a `refused-line` for each."""
+        """A FHIR Parameters: `accepted`, `corrected`, `duplicate`, `refused` and, of those kept, `doubtful`; a
+        `refused-line` or `doubtful-line` for each."""
         counts = [
             {"name": name, "valueInteger": self.counts[name]}
-            for name in ("accepted", "corrected", "duplicate", "refused")
+            for name in ("accepted", "corrected", "duplicate", "refused", "doubtful")
         ]
-        lines = [
-            {
-                "name": "refused-line",
-                "part": [
-                    {"name": "line", "valuePositiveInt": line},
-                    {"name": "outcome", "resource": outcome_of(refusal)},
-                ],
-            }
-            for line, refusal in self.refused
-        ]
+        lines = [_line("refused-line", line, outcome_of(refusal)) for line, refusal in self.refused]
+        for line, doubts in self.doubtful:
+            lines.append(_line("doubtful-line", line, operation_outcome([doubt.issue() for doubt in doubts])))
         return {"resourceType": "Parameters", "parameter": counts + lines}
+
+
+def _line(name: str, line: int, outcome: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "part": [{"name": "line", "valuePositiveInt": line}, {"name": "outcome", "resource": outcome}],
+    }
 
 
 async def ingest(request: Request) -> Response:
@@ -121,12 +136,12 @@ async def ingest(request: Request) -> Response:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media not in NDJSON:
         raise refuse(415, "not-supported", "$ingest reads application/fhir+ndjson: one Observation a line.")
-    tally = Tally()
+    tally, base_url = Tally(), base_of(runtime.settings.base_url, request)
     # One chunk is stored while the next one is read and checked.
     storing: asyncio.Task[None] | None = None
     try:
         async for chunk in _chunks(request.stream()):
-            ready = _checked(actor, chunk)
+            ready = _checked(actor, chunk, base_url)
             if storing is not None:
                 await storing
             storing = asyncio.create_task(_store(runtime.submissions, runtime.database, ready, tally))
@@ -170,13 +185,13 @@ async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int,
         yield chunk
 
 
-def _checked(actor: Actor, chunk: Sequence[tuple[int, bytes]]) -> list[Line]:
+def _checked(actor: Actor, chunk: Sequence[tuple[int, bytes]], base_url: str) -> list[Line]:
     ready: list[Line] = []
     for number, raw in chunk:
         try:
             if len(raw) > LINE_BYTES:
                 raise refuse(413, "too-long", f"A line is longer than {LINE_BYTES} bytes.")
-            ready.append((number, intake.sent(actor, parse(raw, "Observation").resource, raw)))
+            ready.append((number, intake.sent(actor, _parsed(raw, base_url), raw)))
         except Refusal as refusal:
             ready.append((number, (actor, raw, refusal)))
     return ready
@@ -195,5 +210,10 @@ async def _store(submissions: Submissions, database: Database, ready: Sequence[L
         tally.add(number, receipt)
 
 
+async def _posted_only(request: Request) -> Response:
+    raise Refusal(405, [Issue("not-supported", "$ingest takes POST: one Observation a line.")], {"Allow": "POST"})
+
+
 def register(app: FastAPI) -> None:
     app.add_route(PATH, ingest, methods=["POST"], include_in_schema=False)
+    app.add_route(PATH, _posted_only, methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)

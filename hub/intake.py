@@ -14,6 +14,7 @@ from hub.effects import carry_out
 from hub.identity import Actor
 from monitoring import flags
 from monitoring.case import Facts
+from monitoring.doubts import Doubt, doubts
 from monitoring.pregnancy import COUNTS
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
 from monitoring.readings import Reading, digest, key, readings
@@ -42,14 +43,21 @@ def sent(actor: Actor, observation: JSON, raw: bytes, id_: str | None = None) ->
 class Receipt:
     """What became of it: `accepted` (new), `corrected` (a new version), `duplicate` (known already), or `refused`.
 
-    `doubts` say why a reading is kept as "check reading", which no rule evaluates as a value.
+    `doubts` say why no rule looks at it, or not at all of it: its sender is told.
     """
 
     outcome: Literal["accepted", "corrected", "duplicate", "refused"]
     observation_id: str | None = None
     written: Written | None = None
     refusal: Refusal | None = None
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Written):
+    """What was written for a device at the general door, and what is doubtful about it."""
+
+    doubts: tuple[Doubt, ...] = ()
 
 
 class DeviceRefused(Refusal):
@@ -118,7 +126,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
             continue
         id_, digest_ = known[one.key]
         if digest_ == one.digest:
-            one.receipt = Receipt("duplicate", id_)
+            one.receipt = Receipt("duplicate", id_, doubts=doubts(one.readings, now))
         elif one.sent.observation.get("status") not in ("corrected", "amended"):
             one.receipt = Receipt("refused", id_, refusal=_differs(id_))
         else:
@@ -138,8 +146,8 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
         [(one.key, one.digest) for one, change in zip(writing, changes, strict=True) if change.method == "update"],
     )
     for one, done in zip(writing, written, strict=True):
-        doubts = tuple(reading.why for reading in one.readings if reading.why)
-        one.receipt = Receipt("accepted" if done.status == 201 else "corrected", done.change.id, done, doubts=doubts)
+        outcome: Literal["accepted", "corrected"] = "accepted" if done.status == 201 else "corrected"
+        one.receipt = Receipt(outcome, done.change.id, done, doubts=doubts(one.readings, now))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -236,7 +244,9 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime) 
     for change, receipt in zip(changes, await receive(tx, observations, now), strict=True):
         if receipt.refusal is not None:
             raise receipt.refusal
-        done.append(receipt.written or await as_stored(tx, change, receipt))
+        one = receipt.written or await as_stored(tx, change, receipt)
+        same = one.change, one.status, one.version, one.updated, one.body, one.before, one.patient_id
+        done.append(Kept(*same, receipt.doubts))
     return done
 
 

@@ -21,10 +21,14 @@ from hub.access import visible
 from hub.bundles import Service
 from hub.db import Tx
 from hub.fhir_formats import shape
-from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, parameters, said
+from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, localise, parameters, said
 from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
+from monitoring.doubts import Doubt
+
+DOUBT = "CareHub-Doubt"
+"""The header that tells a device, in codes, why no rule looks at what it sent (`monitoring.doubts`)."""
 
 LARGE = 1024 * 1024
 """Bytes. A body above this is checked in a thread, and few of them are held at a time."""
@@ -149,17 +153,18 @@ async def create(call: Call) -> Response:
 
 async def _reading(call: Call) -> Response:
     """A device's reading: committed together with those of other requests, known again when it is sent again."""
-    receipt = await ingest.submit(call.runtime.submissions, call.runtime.database, call.actor, call.raw)
+    runtime = call.runtime
+    receipt = await ingest.submit(runtime.submissions, runtime.database, call.actor, call.raw, call.service.base_url)
     if receipt.refusal is not None:
         raise receipt.refusal
     if (one := receipt.written) is not None:
         stored = Stored("Observation", one.change.id, one.version, one.updated, None, one.body)
-        return _written(call, one.status, stored, location=True)
+        return _written(call, one.status, stored, True, receipt.doubts)
     assert receipt.observation_id is not None
     key = ("Observation", receipt.observation_id)
     async with call.runtime.database.transaction() as tx:
         stored = (await store.load(tx.pg, [key]))[key]
-    return _written(call, 200, stored, location=True)
+    return _written(call, 200, stored, True, receipt.doubts)
 
 
 async def update(call: Call) -> Response:
@@ -199,7 +204,7 @@ async def bundle(call: Call) -> Response:
             text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
             raise refuse(400, "invalid", text, "Bundle.type")
         call.raw = call.raw[: intake.LARGEST_KEPT]
-        _localise(resource, call.service.base_url)
+        localise(resource, call.service.base_url)
         async with call.runtime.database.transaction() as tx:
             response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
     return answer(200, response)
@@ -220,11 +225,14 @@ def _opened(raw: bytes) -> dict[str, Any]:
 async def _write(call: Call, tx: Tx, change: Change) -> Response:
     [written] = await flows.write(tx, call.actor, [change])
     stored = Stored(change.type, written.change.id, written.version, written.updated, None, written.body)
-    return _written(call, written.status, stored, location=change.method == "create" or written.status == 201)
+    doubts = written.doubts if isinstance(written, intake.Kept) else ()
+    return _written(call, written.status, stored, change.method == "create" or written.status == 201, doubts)
 
 
-def _written(call: Call, status: int, stored: Stored, location: bool) -> Response:
+def _written(call: Call, status: int, stored: Stored, location: bool, doubts: Sequence[Doubt] = ()) -> Response:
     headers = _version_headers(stored.version, stored)
+    if doubts:
+        headers[DOUBT] = ", ".join(dict.fromkeys(doubt.code for doubt in doubts))
     name = f"{stored.type}/{stored.id}"
     if location:
         headers["Location"] = f"{call.service.base_url}/{name}/_history/{stored.version}"
@@ -232,7 +240,7 @@ def _written(call: Call, status: int, stored: Stored, location: bool) -> Respons
         return answer(status, None, headers)
     if call.prefer == "OperationOutcome":
         did = "created" if status == 201 else "kept"
-        return answer(status, said(f"{name} version {stored.version} was {did}"), headers)
+        return answer(status, said(f"{name} version {stored.version} was {did}", doubts), headers)
     return answer(status, stored.body, headers)
 
 
@@ -243,29 +251,7 @@ def _version_headers(version: int, stored: Stored) -> dict[str, str]:
 async def _resource(call: Call, type_: str) -> dict[str, Any]:
     """The body as a valid resource. A large one is checked in a thread, so that others are answered meanwhile."""
     parsed = await asyncio.to_thread(parse, call.raw, type_) if len(call.raw) > LARGE else parse(call.raw, type_)
-    return _localise(parsed.resource, call.service.base_url)
-
-
-def _localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:
-    """Absolute references to this hub become relative, so that they are known for what they are: who a record is about
-    decides who may see it."""
-    prefix = f"{base_url}/"
-    _shorten(resource, prefix)
-    return resource
-
-
-def _shorten(node: Any, prefix: str) -> None:
-    if isinstance(node, dict):
-        reference = node.get("reference")
-        if isinstance(reference, str) and reference.startswith(prefix):
-            node["reference"] = reference.removeprefix(prefix)
-        for child in node.values():
-            if isinstance(child, dict | list):
-                _shorten(child, prefix)
-    else:
-        for child in node:
-            if isinstance(child, dict | list):
-                _shorten(child, prefix)
+    return localise(parsed.resource, call.service.base_url)
 
 
 def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:

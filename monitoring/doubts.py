@@ -1,0 +1,56 @@
+"""Why an accepted Observation is watched less than its sender may think: nobody is to believe that it alarms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fhir.outcome import Issue
+from monitoring.evaluation import LATE
+from monitoring.readings import SANDBOX, WRONG, Reading
+
+# What each code tells a program, with the issue type of FHIR that stands nearest.
+CODES = {
+    "no-reading": "code-invalid",
+    "check-reading": "business-rule",
+    "late": "business-rule",
+    "test": "informational",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """`code` is one of CODES; `text` says to people what it means."""
+
+    code: str
+    text: str
+    expression: str
+
+    def issue(self) -> Issue:
+        return Issue(CODES[self.code], self.text, self.expression, severity="warning")
+
+
+NO_READING = Doubt(
+    "no-reading",
+    "Kept as a record, but no rule looks at it: it has no code of a measure that is known here, no value, or a status"
+    " that is not yet or no longer one of a reading.",
+    "Observation.code",
+)
+TEST = Doubt("test", "A test reading of a real person: charted as such, and no rule looks at it.", "Observation.meta")
+LATE_READING = Doubt(
+    "late",
+    f"Measured more than {LATE.days * 24 + LATE.seconds // 3600} hours ago: it is charted, and raises no flag.",
+    "Observation.effective",
+)
+
+
+def doubts(found: Sequence[Reading], now: datetime) -> tuple[Doubt, ...]:
+    """What is doubtful about an Observation whose readings are *found*; empty when the rules look at all of it."""
+    if not found:
+        return (NO_READING,)
+    told = [Doubt("check-reading", one.why, "Observation.value") for one in found if one.why]
+    first = found[0]
+    if first.quality == SANDBOX:
+        told.append(TEST)
+    elif first.quality != WRONG and now - first.at > LATE:
+        told.append(LATE_READING)
+    return tuple(told)

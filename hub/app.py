@@ -1,7 +1,7 @@
 """The application: one process of the service, made by `create_app`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from fhir.outcome import Refusal, refuse
-from hub import audit, fhir_formats, fhir_routes, ingest, pages, upkeep
+from hub import audit, bulk_export, fhir_formats, fhir_routes, ingest, jobs, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
@@ -28,6 +28,7 @@ from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
 
 HERE = Path(__file__).parent
+WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run}
 log = structlog.get_logger()
 
 
@@ -43,7 +44,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             live = Live(url)
             runtime = Runtime(chosen, database, signing_secret(chosen), Submissions(database), ReadLog(database), live)
             app.state.runtime = runtime
-            keeping = [asyncio.create_task(audit.keep_sealing(database)), asyncio.create_task(upkeep.keep(database))]
+            keeping = [
+                asyncio.create_task(audit.keep_sealing(database)),
+                asyncio.create_task(upkeep.keep(database)),
+                asyncio.create_task(courier.keep(database, policy, f"{chosen.base_url}/fhir" if chosen.base_url else "")),
+                asyncio.create_task(jobs.keep(database, WORKS, runtime.wake)),
+            ]
             await live.start()
             try:
                 yield

@@ -57,7 +57,7 @@ class Fhir:
     async def _answer(self, request: Request) -> Response:
         runtime: Runtime = request.app.state.runtime
         path = [part for part in request.scope["path"].removeprefix("/fhir").split("/") if part]
-        query, request.scope["format"] = shape(parameters(request), request.headers.get("accept"))
+        query, request.scope["format"] = shape(parameters(request), _accepted(request, path))
         handler = _handler(request.method, path)
         service = service_of(runtime, request)
         if handler is None:
@@ -84,6 +84,9 @@ class Fhir:
     async def _body(self, call: Call) -> AsyncIterator[None]:
         """Read the body into the call. A large one holds one of few places until it is carried out."""
         operation = operations.asked(call.path)
+        if operation is not None and operation.streams:
+            yield
+            return
         if call.path[-1:] != ["_search"]:
             check_media(call.header("content-type"), operation.media if operation else ())
         held = [False]
@@ -171,6 +174,14 @@ def _interactions(path: list[str]) -> dict[str, Handler | None]:
     if named is not None:
         raise _unknown_operation(named)
     raise refuse(404, "not-found", f"there is nothing at {'/fhir/' + '/'.join(path)[:200]!r}")
+
+
+def _accepted(request: Request, path: list[str]) -> str | None:
+    """The Accept header, unless it names what only this operation answers with."""
+    accept = request.headers.get("accept")
+    operation = operations.asked(path)
+    named = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")}
+    return None if operation is not None and named & set(operation.answers) else accept
 
 
 def _unknown_operation(name: str) -> Refusal:

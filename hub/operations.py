@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from fhir.store import ID
 from fhir.types import SERVED
-from hub.fhir_operations import everything
+from hub.fhir_operations import everything, export, job, subscriptions
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -27,8 +27,9 @@ class Operation:
 
     *types* None stands for every type. GET belongs to *methods* only when the operation changes nothing. *media* are
     content types that it reads besides those of FHIR. With *parts*, up to as many more parts of a path may follow the
-    name, such as the id of a job; they are the last ones of `Call.path`. *definition* is the canonical URL of its
-    OperationDefinition.
+    name, such as the id of a job; they are the last ones of `Call.path`. *answers* are media types that it may answer
+    with besides those of FHIR. One that *streams* reads its body itself, piece by piece, however long it is.
+    *definition* is the canonical URL of its OperationDefinition.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Operation:
     methods: tuple[str, ...] = ("GET", "POST")
     media: tuple[str, ...] = ()
     parts: int = 0
+    answers: tuple[str, ...] = ()
+    streams: bool = False
     documentation: str = ""
 
     def serves(self, level: Level, type_: str | None) -> bool:
@@ -46,6 +49,10 @@ class Operation:
 
 
 HL7 = "http://hl7.org/fhir/OperationDefinition/"
+BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
+OWN = "https://carehub.example/fhir/OperationDefinition/"
+
+_EXPORT = "Bulk Data Access 2.0, with Prefer: respond-async: _outputFormat, _since, _type, _typeFilter, patient."
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -55,6 +62,52 @@ OPERATIONS: tuple[Operation, ...] = (
         HL7 + "Patient-everything",
         frozenset({"Patient"}),
         documentation="The Patient, its compartment, what these refer to, in pages: start, end, _since, _type, _count.",
+    ),
+    Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
+    Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
+    Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    Operation(
+        "job",
+        ("system",),
+        job.carry_out,
+        OWN + "job",
+        methods=("GET", "DELETE"),
+        parts=2,
+        answers=job.MEDIA,
+        documentation="$job/id: how far an export or import is, its manifest, its files; DELETE ends and removes it.",
+    ),
+    Operation(
+        "status",
+        ("type", "instance"),
+        subscriptions.stands,
+        OPERATION + "status",
+        frozenset({"Subscription"}),
+        documentation="How subscriptions stand: events so far, and why the last attempt failed. id, status.",
+    ),
+    Operation(
+        "events",
+        ("instance",),
+        subscriptions.again,
+        OPERATION + "events",
+        frozenset({"Subscription"}),
+        documentation="Events again: eventsSinceNumber, eventsUntilNumber, content.",
+    ),
+    Operation(
+        "get-ws-binding-token",
+        ("type", "instance"),
+        subscriptions.binding_token,
+        OPERATION + "get-ws-binding-token",
+        frozenset({"Subscription"}),
+        documentation="A token that binds a websocket, once and within five minutes, to subscriptions of the caller.",
+    ),
+    Operation(
+        "new-secret",
+        ("instance",),
+        subscriptions.secret,
+        OWN + "new-secret",
+        frozenset({"Subscription"}),
+        methods=("POST",),
+        documentation="The secret that signs what is sent from now on, shown this once to whose subscription it is.",
     ),
 )
 

@@ -1,6 +1,7 @@
 """What one running process holds: made at start-up, reached as `request.app.state.runtime`."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from hub.audit import ReadLog
 from hub.db import Database
@@ -17,3 +18,5 @@ class Runtime:
     submissions: Submissions
     reads: ReadLog
     live: Live
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process has started a job."""

@@ -207,4 +207,86 @@ imported_file = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )
 
+# What the hub keeps of a Subscription beside the resource: whose it is, its secrets, and how far it has got. Everything
+# up to `position` (a `seq` of resource_version) has been looked at; events up to `delivered` have arrived.
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("owner", Name, nullable=False, comment="reference of who asked, such as Practitioner/x"),
+    Column("account_id", Name, nullable=False, comment="whose access limits what is delivered, at the time"),
+    Column("status", Name, nullable=False, comment="requested | active | error | off, as in the resource"),
+    Column("channel", Name, nullable=False, comment="rest-hook | websocket"),
+    Column("type", Name, nullable=False, comment="the FHIR type it is about"),
+    Column("secret", Name, nullable=False, comment="signs what is sent; shown when it is made, and never again"),
+    Column("headers", ARRAY(Text), nullable=False, comment="name, value, name, value: never part of the resource"),
+    Column("position", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False, server_default=text("0"), comment="number of the last event"),
+    Column("delivered", BigInteger, nullable=False, server_default=text("0")),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="failed ones since the last success"),
+    Column("failing_since", DateTime(timezone=True)),
+    Column("next_attempt", DateTime(timezone=True)),
+    Column("error", Text, comment="why the last attempt failed"),
+    Column("last_sent", DateTime(timezone=True)),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Index("subscription_owner", "owner"),
+)
+
+# Numbered without gaps for each subscription; what `$events` gives again.
+subscription_event = Table(
+    "subscription_event",
+    metadata,
+    Column("subscription_id", Name, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("resource_id", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when the version was written"),
+    Column("sent", DateTime(timezone=True), comment="when it left for the first time"),
+    Index("subscription_event_at", "at"),
+)
+
+# What lets a websocket be bound, once and soon.
+subscription_token = Table(
+    "subscription_token",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True, comment="sha256 of the token"),
+    Column("account_id", Name, nullable=False),
+    Column("subscriptions", ARRAY(Name), nullable=False),
+    Column("expires", DateTime(timezone=True), nullable=False),
+)
+
+# Long work that a request starts and does not wait for: taken by any process, and taken again when that one dies.
+job = Table(
+    "job",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Name, nullable=False, comment="export | import"),
+    Column("state", Name, nullable=False, comment="arriving | waiting | running | done | failed"),
+    Column("owner", Name, nullable=False, comment="reference of who asked"),
+    Column("account_id", Name, nullable=False, comment="whose access limits it while it runs"),
+    Column("request", JSONB, nullable=False),
+    Column("progress", Text, nullable=False, server_default=text("''"), comment="in words"),
+    Column("result", JSONB, comment="what was made, or the OperationOutcome of a failure"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("worker", Name, comment="the process that has it"),
+    Column("lease", DateTime(timezone=True), comment="until when nobody else takes it"),
+    Column("request_id", Name),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("finished", DateTime(timezone=True)),
+    Column("expires", DateTime(timezone=True), nullable=False, comment="then it is removed with its pieces"),
+    Index("job_open", "created", postgresql_where=text("state IN ('waiting', 'running')")),
+    Index("job_owner", "owner"),
+    Index("job_expires", "expires"),
+)
+
+# What a job made or was given, as NDJSON in pieces of whole lines, each a gzip member of its own.
+job_piece = Table(
+    "job_piece",
+    metadata,
+    Column("job_id", Name, primary_key=True),
+    Column("file", Integer, primary_key=True, comment="counted from 1; 0 is what the job was given"),
+    Column("number", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
 __all__ = ["care_plans", "fhir", "metadata", "monitoring"]

@@ -2003,3 +2003,92 @@ CREATE TABLE imported_file (
 	PRIMARY KEY (digest)
 );
 COMMENT ON COLUMN imported_file.digest IS 'sha256 of the file';
+CREATE TABLE subscription (
+	id TEXT COLLATE "C" NOT NULL,
+	owner TEXT COLLATE "C" NOT NULL,
+	account_id TEXT COLLATE "C" NOT NULL,
+	status TEXT COLLATE "C" NOT NULL,
+	channel TEXT COLLATE "C" NOT NULL,
+	type TEXT COLLATE "C" NOT NULL,
+	secret TEXT COLLATE "C" NOT NULL,
+	headers TEXT[] NOT NULL,
+	position BIGINT NOT NULL,
+	events BIGINT DEFAULT 0 NOT NULL,
+	delivered BIGINT DEFAULT 0 NOT NULL,
+	attempts INTEGER DEFAULT 0 NOT NULL,
+	failing_since TIMESTAMP WITH TIME ZONE,
+	next_attempt TIMESTAMP WITH TIME ZONE,
+	error TEXT,
+	last_sent TIMESTAMP WITH TIME ZONE,
+	created TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+	PRIMARY KEY (id)
+);
+CREATE INDEX subscription_owner ON subscription (owner);
+COMMENT ON COLUMN subscription.owner IS 'reference of who asked, such as Practitioner/x';
+COMMENT ON COLUMN subscription.account_id IS 'whose access limits what is delivered, at the time';
+COMMENT ON COLUMN subscription.status IS 'requested | active | error | off, as in the resource';
+COMMENT ON COLUMN subscription.channel IS 'rest-hook | websocket';
+COMMENT ON COLUMN subscription.type IS 'the FHIR type it is about';
+COMMENT ON COLUMN subscription.secret IS 'signs what is sent; shown when it is made, and never again';
+COMMENT ON COLUMN subscription.headers IS 'name, value, name, value: never part of the resource';
+COMMENT ON COLUMN subscription.events IS 'number of the last event';
+COMMENT ON COLUMN subscription.attempts IS 'failed ones since the last success';
+COMMENT ON COLUMN subscription.error IS 'why the last attempt failed';
+CREATE TABLE subscription_event (
+	subscription_id TEXT COLLATE "C" NOT NULL,
+	number BIGINT NOT NULL,
+	resource_id TEXT COLLATE "C" NOT NULL,
+	version INTEGER NOT NULL,
+	at TIMESTAMP WITH TIME ZONE NOT NULL,
+	sent TIMESTAMP WITH TIME ZONE,
+	PRIMARY KEY (subscription_id, number)
+);
+CREATE INDEX subscription_event_at ON subscription_event (at);
+COMMENT ON COLUMN subscription_event.at IS 'when the version was written';
+COMMENT ON COLUMN subscription_event.sent IS 'when it left for the first time';
+CREATE TABLE subscription_token (
+	hash BYTEA NOT NULL,
+	account_id TEXT COLLATE "C" NOT NULL,
+	subscriptions TEXT[] COLLATE "C" NOT NULL,
+	expires TIMESTAMP WITH TIME ZONE NOT NULL,
+	PRIMARY KEY (hash)
+);
+COMMENT ON COLUMN subscription_token.hash IS 'sha256 of the token';
+CREATE TABLE job (
+	id TEXT COLLATE "C" NOT NULL,
+	kind TEXT COLLATE "C" NOT NULL,
+	state TEXT COLLATE "C" NOT NULL,
+	owner TEXT COLLATE "C" NOT NULL,
+	account_id TEXT COLLATE "C" NOT NULL,
+	request JSONB NOT NULL,
+	progress TEXT DEFAULT '' NOT NULL,
+	result JSONB,
+	attempts INTEGER DEFAULT 0 NOT NULL,
+	worker TEXT COLLATE "C",
+	lease TIMESTAMP WITH TIME ZONE,
+	request_id TEXT COLLATE "C",
+	created TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+	finished TIMESTAMP WITH TIME ZONE,
+	expires TIMESTAMP WITH TIME ZONE NOT NULL,
+	PRIMARY KEY (id)
+);
+CREATE INDEX job_expires ON job (expires);
+CREATE INDEX job_open ON job (created) WHERE state IN ('waiting', 'running');
+CREATE INDEX job_owner ON job (owner);
+COMMENT ON COLUMN job.kind IS 'export | import';
+COMMENT ON COLUMN job.state IS 'arriving | waiting | running | done | failed';
+COMMENT ON COLUMN job.owner IS 'reference of who asked';
+COMMENT ON COLUMN job.account_id IS 'whose access limits it while it runs';
+COMMENT ON COLUMN job.progress IS 'in words';
+COMMENT ON COLUMN job.result IS 'what was made, or the OperationOutcome of a failure';
+COMMENT ON COLUMN job.worker IS 'the process that has it';
+COMMENT ON COLUMN job.lease IS 'until when nobody else takes it';
+COMMENT ON COLUMN job.expires IS 'then it is removed with its pieces';
+CREATE TABLE job_piece (
+	job_id TEXT COLLATE "C" NOT NULL,
+	file INTEGER NOT NULL,
+	number INTEGER NOT NULL,
+	data BYTEA NOT NULL,
+	PRIMARY KEY (job_id, file, number)
+);
+COMMENT ON COLUMN job_piece.file IS 'counted from 1; 0 is what the job was given';

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -18,8 +18,8 @@ class Gathering(Generic[Item, Result]):
 
     While one batch is being committed the next one fills, which makes batches large under load and keeps a lonely item
     as fast as without gathering. *workers* batches may be under way at the same time. After a batch of several, the
-    next waits *pause* seconds: those who were just answered come back and join it, instead of taking turns with the
-    others in two batches half as large.
+    next waits until as many are here again as there were, at most *pause* seconds: those who were just answered come
+    back and join it, instead of taking turns with the others in two batches half as large.
     """
 
     def __init__(
@@ -35,15 +35,26 @@ class Gathering(Generic[Item, Result]):
         self._pause = pause
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._expected = 0
+        self._all_here = asyncio.Event()
 
     async def submit(self, item: Item) -> Result:
         """The handler's result for *item*, once its batch is done; raises what the handler raised for it."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        return await self._put(item, asyncio.get_running_loop())
+
+    async def submit_all(self, items: Iterable[Item]) -> list[Result]:
+        """The results for *items*, in order; raises the first of what the handler raised for one of them."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*[self._put(item, loop) for item in items])
+
+    def _put(self, item: Item, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Result]:
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         if len(self._tasks) < self._workers:
-            task = asyncio.create_task(self._drain())
-            self._tasks.add(task)
-        return await future
+            self._tasks.add(loop.create_task(self._drain()))
+        elif len(self._waiting) == self._expected:
+            self._all_here.set()
+        return future
 
     async def close(self) -> None:
         """Wait until everything submitted so far is done."""
@@ -64,7 +75,7 @@ class Gathering(Generic[Item, Result]):
                 if batch:
                     await self._carry_out(batch)
                 if self._pause and len(batch) > 1:
-                    await asyncio.sleep(self._pause)
+                    await self._gather_again(len(batch) + len(self._waiting))
         finally:
             # No await stands between the last look at `_waiting` and this line: a submit that comes later sees that
             # no worker runs and starts one. After a cancellation nobody may be left waiting for an answer.
@@ -75,6 +86,17 @@ class Gathering(Generic[Item, Result]):
                 for _, future in self._waiting:
                     future.cancel()
                 self._waiting.clear()
+
+    async def _gather_again(self, everybody: int) -> None:
+        self._expected = min(everybody, self._max_batch)
+        if len(self._waiting) >= self._expected:
+            return
+        self._all_here.clear()
+        try:
+            async with asyncio.timeout(self._pause):
+                await self._all_here.wait()
+        except TimeoutError:
+            pass  # some have nothing more to say
 
     async def _carry_out(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

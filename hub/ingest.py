@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,8 @@ LISTED = 1000
 PATIENCE = 20.0
 
 
-# Seconds that a busy door waits for those whom it has just answered: about the time of a request beside the database.
-PAUSE = 0.006
+# Seconds that a busy door waits at most for those whom it has just answered.
+PAUSE = 0.015
 
 
 class Submissions:
@@ -50,6 +50,10 @@ class Submissions:
     async def submit(self, sent: Sent) -> Receipt:
         """The receipt of *sent*, when it is committed. Raises what the database raised once patience is over."""
         return await self._gathering.submit(sent)
+
+    async def submit_all(self, sent: Iterable[Sent]) -> list[Receipt]:
+        """The receipts of *sent*, in order, when all are committed. Raises like `submit`."""
+        return await self._gathering.submit_all(sent)
 
     async def close(self) -> None:
         await self._gathering.close()
@@ -200,7 +204,7 @@ def _checked(actor: Actor, chunk: Sequence[tuple[int, bytes]], base_url: str) ->
 async def _store(submissions: Submissions, database: Database, ready: Sequence[Line], tally: Tally) -> None:
     good = [(number, one) for number, one in ready if isinstance(one, Sent)]
     bad = [(number, one) for number, one in ready if not isinstance(one, Sent)]
-    receipts = await asyncio.gather(*(submissions.submit(one) for _, one in good))
+    receipts = await submissions.submit_all(one for _, one in good)
     if bad:
         async with database.transaction() as tx:
             await intake.file_refusals(tx, [one for _, one in bad])

@@ -132,3 +132,42 @@ async def test_when_the_worker_is_stopped_nobody_waits_for_ever() -> None:
         task.cancel()
     results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+
+async def test_after_a_batch_the_next_waits_until_those_who_were_answered_are_back() -> None:
+    sizes: list[int] = []
+
+    async def count(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        await asyncio.sleep(0.001)
+        return items
+
+    gathering = Gathering(count, pause=30)
+
+    async def client(n: int) -> None:
+        for _ in range(3):
+            await gathering.submit(n)
+            await asyncio.sleep(n / 1000)  # some are slower to come back
+
+    await asyncio.wait_for(asyncio.gather(*(client(n) for n in range(5))), 10)
+    assert sizes == [5, 5, 5]
+
+
+async def test_who_does_not_come_back_keeps_nobody_waiting_for_longer_than_the_pause() -> None:
+    sizes: list[int] = []
+
+    async def count(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        return items
+
+    gathering = Gathering(count, pause=0.02)
+    await gathering.submit_all(range(4))
+    assert await asyncio.wait_for(gathering.submit(4), 5) == 4
+    assert sizes == [4, 1]
+
+
+async def test_many_items_of_one_caller_come_back_in_their_order() -> None:
+    async def negative(items: list[int]) -> list[int]:
+        return [-item for item in items]
+
+    assert await Gathering(negative, max_batch=3).submit_all(range(8)) == [-n for n in range(8)]

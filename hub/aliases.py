@@ -3,19 +3,23 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
-from fhir.outcome import refuse
+from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
 from fhir.search import matches
 from hub import access, sources
 from hub.db import Database, Tx
-from hub.identity import IMPORTER
+from hub.identity import Actor
 from hub.sources import Entry
 
 
 class Aliases:
-    """`urn:uuid:...`, absolute URLs and searches, and the reference (`Type/id`) that each stands for in this import."""
+    """`urn:uuid:...`, absolute URLs and searches, and the reference (`Type/id`) that each stands for in this import.
 
-    def __init__(self) -> None:
+    Searches find what *actor* may see.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
         self._known: dict[str, str] = {}
         self._nicknames: dict[str, str] = {}
         self._conditions: dict[str, str] = {}
@@ -75,7 +79,7 @@ class Aliases:
         criteria = f"{entry.type}?{entry.condition}"
         met = self._conditions.get(criteria)
         if met is None:
-            found = await _matching(tx, entry.type, entry.condition)
+            found = await self._matching(tx, entry.type, entry.condition)
             if not found:
                 self._conditions[criteria] = entry.reference
                 entry.condition = None
@@ -102,12 +106,14 @@ class Aliases:
         for name in wanted:
             type_, asks, query = name.partition("?")
             if asks and type_ in SPECS:
-                found = await _matching(tx, type_, query)
+                try:
+                    found = await self._matching(tx, type_, query)
+                except Refusal:
+                    continue  # a search that makes no sense finds nobody: the entry that makes it is refused
                 if len(found) == 1:
                     self._known[name] = found[0]
 
-
-async def _matching(tx: Tx, type_: str, query: str) -> list[str]:
-    criteria = parse_qsl(query, keep_blank_values=True)
-    found = await matches(tx.pg, type_, criteria, access.visible(IMPORTER), 2)
-    return [f"{stored.type}/{stored.id}" for stored in found]
+    async def _matching(self, tx: Tx, type_: str, query: str) -> list[str]:
+        criteria = parse_qsl(query, keep_blank_values=True)
+        found = await matches(tx.pg, type_, criteria, access.visible(self._actor), 2)
+        return [f"{stored.type}/{stored.id}" for stored in found]

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from fhir.outcome import Refusal, refuse
-from hub import audit, bulk_export, fhir_formats, fhir_routes, ingest, jobs, pages, upkeep
+from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
@@ -28,7 +28,7 @@ from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
 
 HERE = Path(__file__).parent
-WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run}
+WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_import.run}
 log = structlog.get_logger()
 
 
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 Security,
                 base_url=chosen.base_url,
                 max_body_bytes=chosen.max_body_bytes,
-                streams=(ingest.PATH,),
+                streams=(ingest.PATH, bulk_import.PATH),
                 failed=_failed,
             )
         ],

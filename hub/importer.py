@@ -21,7 +21,7 @@ from fhir.store import Change, Stored
 from hub import flows, sources
 from hub.aliases import Aliases
 from hub.db import Database, Tx
-from hub.identity import IMPORTER
+from hub.identity import IMPORTER, Actor
 from hub.sources import Entry, Source
 
 JSON = dict[str, Any]
@@ -84,13 +84,16 @@ async def run(
     *,
     again: bool = False,
     now: datetime | None = None,
+    actor: Actor = IMPORTER,
 ) -> Summary:
     """Import *found* (see `hub.sources.discover`) in their order. *again* reads files that were imported before.
+
+    *actor* is in whose name, and within whose rights, it is written.
 
     *now* is the moment that readings are judged against. What a file holds that cannot be imported stands in the
     summary; nothing is raised for it.
     """
-    importing = _Importing(database, watcher, now)
+    importing = _Importing(database, watcher, now, actor)
     for source in found:
         await importing.file(source, again)
     await importing.settle()
@@ -98,11 +101,12 @@ async def run(
 
 
 class _Importing:
-    def __init__(self, database: Database, watcher: Watcher | None, now: datetime | None) -> None:
+    def __init__(self, database: Database, watcher: Watcher | None, now: datetime | None, actor: Actor) -> None:
         self._database = database
         self._watcher = watcher
         self._now = now
-        self._aliases = Aliases()
+        self._actor = actor
+        self._aliases = Aliases(actor)
         self.summary = Summary()
 
     async def file(self, source: Source, again: bool) -> None:
@@ -209,7 +213,7 @@ class _Importing:
     async def _write_in(self, tx: Tx, entries: list[Entry]) -> tuple[int, int, int, int]:
         there = await store.load(tx.pg, [(entry.type, entry.id) for entry in entries])
         changes = [_change(entry, there.get((entry.type, entry.id))) for entry in entries]
-        written = await flows.write(tx, IMPORTER, changes, self._now)
+        written = await flows.write(tx, self._actor, changes, self._now)
         created = updated = unchanged = deleted = 0
         for one in written:
             before = there.get((one.change.type, one.change.id))

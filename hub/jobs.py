@@ -176,6 +176,8 @@ async def _carry_out(database: Database, job: Job, work: Work, worker: str) -> N
 
 
 async def _settle(database: Database, job: Job, worker: str, working: "asyncio.Future[JSON]") -> None:
+    if working.cancelled():
+        return  # nobody here asked for that: the lease runs out, and somebody begins anew
     error = working.exception()
     if error is None:
         await _finish(database, job, worker, "done", working.result())

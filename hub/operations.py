@@ -12,8 +12,9 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from fhir.store import ID
+from fhir.subscriptions import OPERATION
 from fhir.types import SERVED
-from hub.fhir_operations import everything, export, job, subscriptions
+from hub.fhir_operations import everything, export, imports, job, subscriptions
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -66,6 +67,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
     Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
     Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    Operation(
+        "import",
+        ("system",),
+        imports.carry_out,
+        OWN + "import",
+        methods=("POST",),
+        media=tuple(imports.NDJSON),
+        streams=True,
+        documentation="POST of NDJSON with Prefer: respond-async; each line is written or refused with its reason.",
+    ),
     Operation(
         "job",
         ("system",),

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from fhir.criteria import MODIFIERS
+from fhir.modifiers import modifiers
 from fhir.registry import SPECS, ResourceSpec
 from fhir.types import LEFT_OUT
 
@@ -58,11 +58,9 @@ def statement(base_url: str, operations: Declared) -> JSON:
 def _server(operations: Declared) -> JSON:
     """What does not depend on the address, so that asking under many names costs nothing."""
     left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
-    refused = ", ".join(sorted({kind for spec in SPECS.values() for kind in spec.refused.values()}))
-    kinds = f", and search parameters of the kinds {refused}" if refused else ""
     return {
         "mode": "server",
-        "documentation": f"{_DOCUMENTATION}{kinds}. Types of R4 and R4B that are not served: {left_out}.",
+        "documentation": f"{_DOCUMENTATION}. Types of R4 and R4B that are not served: {left_out}.",
         "security": {"cors": False, "description": _SECURITY},
         "resource": [_resource(spec, operations) for spec in SPECS.values()],
         "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
@@ -79,7 +77,7 @@ def _server(operations: Declared) -> JSON:
 
 def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
     params = [
-        {"name": code, "type": param.type} | _modifiers(param.type) for code, param in sorted(spec.params.items())
+        {"name": code, "type": param.type} | _modifiers(code, param.type) for code, param in sorted(spec.params.items())
     ]
     includes = [f"{spec.type}:{code}" for code, param in sorted(spec.params.items()) if param.type == "reference"]
     resource: JSON = {
@@ -103,8 +101,8 @@ def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
     return resource
 
 
-def _modifiers(kind: str) -> JSON:
-    known = MODIFIERS.get(kind, ())
+def _modifiers(code: str, kind: str) -> JSON:
+    known = modifiers(code, kind)
     return {"documentation": "modifiers " + ", ".join(f":{modifier}" for modifier in known)} if known else {}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from fhir.index import Range, normalised
+from fhir.index import Range, normalised, normalised_sql
 from fhir.store import Sql
 
 NEVER = Sql("FALSE")
@@ -60,6 +60,18 @@ def contains(alias: str, name: str, value: str) -> Sql:
     )
 
 
+def texts(alias: str, name: str, how: str, value: str) -> Sql:
+    """Whether a text of parameter *name*, as a whole, `equals` *value* or `ends` with it, case and accents apart."""
+    start = f"{name}:exact="
+    written = normalised_sql("substr(w, %s)")
+    test = f"{written} = %s" if how == "equals" else f"right({written}, length(%s)) = %s"
+    values = (normalised(value),) if how == "equals" else (normalised(value), normalised(value))
+    return Sql(
+        f"EXISTS (SELECT 1 FROM unnest(tsvector_to_array({alias}.strings)) AS w WHERE starts_with(w, %s) AND {test})",
+        (start, len(start) + 1, *values),
+    )
+
+
 def term(text: str) -> str:
     """*text* as one operand of a tsquery."""
     quoted = text.replace("\\", "\\\\").replace("'", "''")
@@ -100,6 +112,10 @@ def dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql
         if edge is not None:
             parts.append(Sql(f"{column} < {point}", (edge, edge)))
     return all_of(parts)
+
+
+def overlapping(column: str, low: datetime, high: datetime | None) -> Sql:
+    return Sql(f"{column} && tstzrange(%s, %s)", (low, high))
 
 
 def updated(alias: str, prefix: str, low: datetime, high: datetime | None) -> Sql:

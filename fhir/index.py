@@ -8,7 +8,7 @@ Keys are `param=value`, compared byte by byte:
 
 Lexemes of strings are `param=word`, `param=the whole value` (casefolded, without accents) and `param:exact=As Written`.
 Dates are ranges [low, high): `2024-05` is the whole of May. A time or date without a zone is read as UTC. A parameter
-that finds several dates keeps the range that spans them all.
+that finds several dates keeps the range that spans them all. Amounts are one span for all numbers and quantities.
 """
 
 import re
@@ -17,12 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from functools import cache
+from math import inf
 from typing import Any
 
 from fhir.outcome import refuse
 from fhir.paths import Path, alternatives, compile_path
-from fhir.registry import INDEXED, SPECS, ResourceSpec, SearchParam
+from fhir.registry import AMOUNTS, INDEXED, SPECS, ResourceSpec, SearchParam
 from fhir.tables import date_column
+from fhir.units import CONVERTED, plain
 
 Range = tuple[datetime | None, datetime | None]
 Handler = Callable[[Any, "IndexRow"], None]
@@ -39,12 +41,14 @@ _NOT_TEXT = frozenset({"id", "use", "system", "type", "period", "extension", "ra
 
 @dataclass(slots=True)
 class IndexRow:
-    """What is searchable of one resource. `dates` has `None` on a side that is open."""
+    """What is searchable of one resource. `dates` has `None` on a side that is open; `low` and `high` span amounts."""
 
     patient_id: str | None
     keys: list[str]
     strings: list[str]
     dates: dict[str, Range]
+    low: float | None = None
+    high: float | None = None
 
 
 def index(spec: ResourceSpec, resource: dict[str, Any]) -> IndexRow:
@@ -77,6 +81,10 @@ class _Program:
             if param.type in INDEXED and param.stored == (param.code,) and param.code not in {"_id", "_lastUpdated"}:
                 emit = _EMITTERS[param.type](param, spec.type)
                 self.paths += [(compile_path(path), emit) for path in alternatives(param.expression)]
+        if spec.amounts:
+            amounts = [param.expression for param in spec.params.values() if param.type in AMOUNTS]
+            found = dict.fromkeys(path for expression in amounts for path in alternatives(expression))
+            self.paths += [(compile_path(path), _amount) for path in found if not path.endswith("as SampledData)")]
         self.about = [compile_path(path) for path in spec.patient_paths]
         self.type = spec.type
         # Names that resources really use. Validation has refused made-up ones, so this cannot grow without bound.
@@ -123,6 +131,11 @@ def _token(param: SearchParam, _: str) -> Handler:
         keys.append(key(name, code))
         keys.append(key(name, f"{system or ''}|{code}"))
 
+    def of_type(value: dict[str, Any], keys: list[str]) -> None:
+        for item in value["type"].get("coding", ()):
+            if "code" in item:
+                keys.append(key(f"{name}:of-type", f"{item.get('system') or ''}|{item['code']}|{value['value']}"))
+
     def emit(value: Any, row: IndexRow) -> None:
         keys = row.keys
         if isinstance(value, dict):
@@ -135,8 +148,11 @@ def _token(param: SearchParam, _: str) -> Handler:
             elif "value" in value:
                 system = value.get("system")
                 coding(system, value["value"], keys)
-                if whole_system and system:
-                    keys.append(key(name, f"{system}|"))
+                if whole_system:
+                    if system:
+                        keys.append(key(name, f"{system}|"))
+                    if "type" in value:
+                        of_type(value, keys)
         elif isinstance(value, bool):
             keys.append(f"{name}={'true' if value else 'false'}")
         elif value is not None:
@@ -221,6 +237,34 @@ def _date(param: SearchParam, type_: str) -> Handler:
     return emit
 
 
+def _amount(value: Any, row: IndexRow) -> None:
+    if isinstance(value, dict):
+        if "low" in value or "high" in value:
+            # A Range without one end reaches as far as it likes.
+            for end, open_ in (("low", -inf), ("high", inf)):
+                _amount(value.get(end, open_), row)
+            return
+        number = value.get("value")
+        if number is None:
+            return
+        low = high = float(number)
+        code = value.get("code")
+        if code is not None and (convert := CONVERTED.get(code) or CONVERTED.get(plain(code))):
+            # Found by either: as written, and in the unit that most others have.
+            other = low * convert[0] + convert[1]
+            low, high = (low, other) if low < other else (other, low)
+        if comparator := value.get("comparator"):
+            low, high = (-inf, high) if comparator[0] == "<" else (low, inf)
+    elif isinstance(value, bool | str):
+        return
+    else:
+        low = high = float(value)
+    if row.low is None or low < row.low:
+        row.low = low
+    if row.high is None or high > row.high:
+        row.high = high
+
+
 _EMITTERS: dict[str, Callable[[SearchParam, str], Handler]] = {
     "token": _token,
     "reference": _reference,
@@ -250,6 +294,12 @@ def normalised(text: str) -> str:
         return " ".join(text.lower().split())
     decomposed = unicodedata.normalize("NFKD", text)
     return " ".join("".join(c for c in decomposed if not unicodedata.combining(c)).casefold().split())
+
+
+def normalised_sql(text: str) -> str:
+    """`normalised` of the SQL *text*."""
+    plain = rf"regexp_replace(normalize({text}, NFKD), '[\u0300-\u036f]', '', 'g')"
+    return rf"btrim(regexp_replace(lower({plain}), '\s+', ' ', 'g'))"
 
 
 def _range(value: Any, expression: str) -> Range | None:

@@ -1,22 +1,25 @@
-"""Searches by number and quantity. They read the stored JSON, not an index.
+"""Searches by number and quantity: the span in the search table says which rows may fit, their JSON which do.
 
-A device writes thousands of values for each time that somebody asks for those above 140, and asks beside a code or a
-person, which do have an index. So the cost stands where the question is: some 20 µs for each row that the rest of the
-search leaves. Units are compared as written; 140 mm[Hg] and 18.7 kPa do not meet.
+`low` and `high` of a row span every amount of the resource, as written and in the preferred unit of its kind, so one
+pair of indexes serves each quantity and number of a type, whatever unit is asked for. 18.7 kPa finds 140 mm[Hg].
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 
-from fhir.paths import Step, alternatives, compile_path
+from fhir import units
+from fhir.bodies import json_paths, some
+from fhir.conditions import all_of, any_of
 from fhir.registry import ResourceSpec, SearchParam
 from fhir.store import Sql
+from fhir.wire import encode
 
 _NUMBER = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?([+-]?\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?)")
-# What a choice element may be called in JSON when it holds a number or an amount.
-_NUMBERS = ("Decimal", "Integer", "PositiveInt", "UnsignedInt", "Range")
-_AMOUNTS = ("Quantity", "Age", "Duration", "Count", "Distance", "Money", "Range")
+# The columns are rounded to what a double holds; the JSON decides.
+_ROUNDING = 1e-9
 
 # [low, high] of a number, an amount or a Range; `< 5` reaches down without end, and so does a Range without a low.
 _BOUNDS = """
@@ -24,75 +27,144 @@ _BOUNDS = """
                     CASE jsonb_typeof(q) WHEN 'number' THEN q #>> '{}' END, '-Infinity')::numeric AS low,
            coalesce(CASE WHEN q->>'comparator' IN ('>', '>=') THEN 'Infinity' END, q->>'value', q #>> '{high,value}',
                     CASE jsonb_typeof(q) WHEN 'number' THEN q #>> '{}' END, 'Infinity')::numeric AS high,
-           CASE WHEN q ? 'low' THEN q->'low' WHEN q ? 'high' THEN q->'high' ELSE q END AS unit"""
+           CASE WHEN q ? 'low' THEN q->'low' WHEN q ? 'high' THEN q->'high' ELSE q END AS unit
+     WHERE jsonb_typeof(q) = 'number' OR q ?| ARRAY['value', 'low', 'high']"""
 
 
-def compared(spec: ResourceSpec, alias: str, param: SearchParam, values: Sequence[tuple[str, str, str]]) -> Sql:
-    """Whether some value of *param* is as one of *values* says: `(gt5.4, system, code)`. ValueError for no number."""
-    tests = [_test(*value) for value in values]
-    text = " OR ".join(f"({test.text})" for test in tests)
-    return _some(spec, alias, param, Sql(f"({text})", tuple(value for test in tests for value in test.params)))
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """`gt5.4|http://unitsofmeasure.org|mmol/L`, taken apart. `low` and `high` are the least and the most that fit."""
+
+    prefix: str
+    value: Decimal
+    system: str
+    code: str
+
+    @classmethod
+    def of(cls, number: str, system: str = "", code: str = "") -> "Amount":
+        """ValueError for what is no number."""
+        match = _NUMBER.fullmatch(number)
+        if match is None:
+            raise ValueError(f"'{number[:40]}' is no number such as 5.4, gt140 or le1e3")
+        return cls(match[1] or "eq", Decimal(match[2]), system, code)
+
+    @property
+    def unit(self) -> units.Unit | None:
+        """That of UCUM, when the amount is asked for in one that can be converted."""
+        return units.unit(self.code) if self.code and self.system in ("", units.UCUM) else None
+
+    def edges(self) -> tuple[Decimal, Decimal]:
+        """What the value stands for: itself and what is rounded to it, or a tenth around it for `ap`."""
+        if self.prefix in ("eq", "ne"):
+            return precision(self.value)
+        if self.prefix == "ap":
+            margin = abs(self.value) / 10
+            return self.value - margin, self.value + margin
+        return self.value, self.value
+
+
+def fitting(spec: ResourceSpec, alias: str, param: SearchParam, values: Sequence[Amount]) -> Sql:
+    """Whether some value of *param* is as one of *values* says."""
+    exact = some(spec, alias, json_paths(param), test(values))
+    return all_of([spanned(alias, values), exact]) if spec.amounts else exact
 
 
 def present(spec: ResourceSpec, alias: str, param: SearchParam) -> Sql:
     """Whether *param* has any value."""
-    return _some(spec, alias, param, Sql("TRUE"))
+    exact = some(spec, alias, json_paths(param), Sql("TRUE"))
+    return all_of([Sql(f"{alias}.low IS NOT NULL"), exact]) if spec.amounts else exact
 
 
-def _some(spec: ResourceSpec, alias: str, param: SearchParam, test: Sql) -> Sql:
+def spanned(alias: str, values: Sequence[Amount]) -> Sql:
+    """Whether the span of the row's amounts reaches one of *values*: by index, and never wrong about a no."""
+    parts: list[Sql] = []
+    for amount in values:
+        for low, high in _reaches(amount):
+            tests = [Sql(f"{alias}.high >= %s::float8", (low,))] if low > -inf else []
+            tests += [Sql(f"{alias}.low <= %s::float8", (high,))] if high < inf else []
+            parts.append(all_of(tests or [Sql(f"{alias}.low IS NOT NULL")]))
+    return any_of(parts)
+
+
+def _reaches(amount: Amount) -> Iterable[tuple[float, float]]:
+    least, most = amount.edges()
+    unit = amount.unit
+    ways: set[tuple[Decimal, Decimal]] = {(Decimal(1), Decimal(0))}
+    if unit is not None:
+        converted = (unit.factor, unit.offset)
+        # Said without a system, `5.4||mmol/L` may also be written so in words, which the index takes as a number.
+        ways = {converted} if amount.system else {*ways, converted}
+    for factor, offset in sorted(ways):
+        low, high = float(least * factor + offset), float(most * factor + offset)
+        low, high = low - abs(low) * _ROUNDING, high + abs(high) * _ROUNDING
+        if amount.prefix in ("gt", "ge", "sa"):
+            high = inf
+        elif amount.prefix in ("lt", "le", "eb"):
+            low = -inf
+        elif amount.prefix == "ne":
+            low, high = -inf, inf
+        yield low, high
+
+
+def test(values: Sequence[Amount]) -> Sql:
+    """Whether the jsonb `q` is an amount as one of *values* says."""
+    tests = [_one(amount) for amount in values]
+    text = " OR ".join(f"({one.text})" for one in tests)
     return Sql(
-        "EXISTS (SELECT 1 FROM resource_version b CROSS JOIN unnest(%s::text[]::jsonpath[]) AS p"
-        f" CROSS JOIN LATERAL jsonb_path_query(b.body::jsonb, p) AS q CROSS JOIN LATERAL ({_BOUNDS}) AS n"
-        f" WHERE b.type = '{spec.type}' AND b.id = {alias}.id AND b.version = {alias}.version AND {test.text})",
-        (_json_paths(param), *test.params),
+        f"EXISTS (SELECT 1 FROM ({_BOUNDS}) AS n WHERE {text})", tuple(value for one in tests for value in one.params)
     )
 
 
-def _json_paths(param: SearchParam) -> list[str]:
-    """SQL/JSON paths to every place where *param* may stand: lax, so that lists open by themselves."""
-    endings = _NUMBERS if param.type == "number" else _AMOUNTS
-    paths: list[str] = []
-    for alternative in alternatives(param.expression):
-        *inner, last = compile_path(alternative).steps
-        if last.chosen == "SampledData":  # a series is no number
-            continue
-        names = [_name(last)] if last.chosen else [last.name, *(last.name + ending for ending in endings)]
-        start = "".join(f'."{_name(step)}"' for step in inner)
-        paths += [f'${start}."{name}"[*]' for name in names]
-    return paths
+def _one(amount: Amount) -> Sql:
+    if not amount.code:
+        return _compared("n.low", "n.high", amount)
+    written = _written(amount)
+    if amount.unit is None:
+        return written
+    unit = amount.unit
+    table = encode(units.of_kind(unit.kind)).decode()
+    code = units.plain_sql("(n.unit->>'code')")
+    said = f"%s::numeric * {unit.factor} + {unit.offset}"
+    compared = _compared(
+        "n.low * (f->>0)::numeric + (f->>1)::numeric", "n.high * (f->>0)::numeric + (f->>1)::numeric", amount, said
+    )
+    converted = Sql(
+        f"n.unit->>'system' = %s AND EXISTS (SELECT 1 FROM (SELECT %s::jsonb -> ({code}) AS f) AS u"
+        f" WHERE f IS NOT NULL AND {compared.text})",
+        (units.UCUM, table, *compared.params),
+    )
+    return converted if amount.system else any_of([converted, written])
 
 
-def _name(step: Step) -> str:
-    return step.name + (step.chosen[0].upper() + step.chosen[1:] if step.chosen else "")
+def _written(amount: Amount) -> Sql:
+    """In the very unit that is asked for."""
+    compared = _compared("n.low", "n.high", amount)
+    if amount.system:
+        unit = Sql("n.unit->>'system' = %s AND n.unit->>'code' = %s", (amount.system, amount.code))
+    else:
+        unit = Sql("%s IN (n.unit->>'code', n.unit->>'unit', n.unit->>'currency')", (amount.code,))
+    return all_of([unit, compared])
 
 
-def _test(written: str, system: str, code: str) -> Sql:
-    match = _NUMBER.fullmatch(written)
-    if match is None:
-        raise ValueError(f"'{written[:40]}' is no number such as 5.4, gt140 or le1e3")
-    prefix, value = match[1] or "eq", Decimal(match[2])
-    low, high = _precision(value)
-    margin = abs(value) / 10
-    tests: dict[str, tuple[str, Iterable[Decimal]]] = {
-        "eq": ("n.low >= %s AND n.high < %s", (low, high)),
-        "ne": ("NOT (n.low >= %s AND n.high < %s)", (low, high)),
-        "gt": ("n.high > %s", (value,)),
-        "ge": ("n.high >= %s", (value,)),
-        "lt": ("n.low < %s", (value,)),
-        "le": ("n.low <= %s", (value,)),
-        "sa": ("n.low > %s", (value,)),
-        "eb": ("n.high < %s", (value,)),
-        "ap": ("n.high >= %s AND n.low <= %s", (value - margin, value + margin)),
+def _compared(low: str, high: str, amount: Amount, said: str = "%s") -> Sql:
+    """The test of FHIR's prefix on the SQL expressions *low* and *high*; *said* makes the asked value comparable."""
+    least, most = amount.edges()
+    tests: dict[str, tuple[str, tuple[Decimal, ...]]] = {
+        "eq": (f"{low} >= {said} AND {high} < {said}", (least, most)),
+        "ne": (f"NOT ({low} >= {said} AND {high} < {said})", (least, most)),
+        "gt": (f"{high} > {said}", (least,)),
+        "ge": (f"{high} >= {said}", (least,)),
+        "lt": (f"{low} < {said}", (least,)),
+        "le": (f"{low} <= {said}", (least,)),
+        "sa": (f"{low} > {said}", (least,)),
+        "eb": (f"{high} < {said}", (least,)),
+        "ap": (f"{high} >= {said} AND {low} <= {said}", (least, most)),
     }
-    text, params = tests[prefix]
-    if system:
-        return Sql(f"{text} AND n.unit->>'system' = %s AND n.unit->>'code' = %s", (*params, system, code))
-    if code:
-        return Sql(f"{text} AND %s IN (n.unit->>'code', n.unit->>'unit', n.unit->>'currency')", (*params, code))
-    return Sql(text, tuple(params))
+    text, params = tests[amount.prefix]
+    return Sql(text, params)
 
 
-def _precision(value: Decimal) -> tuple[Decimal, Decimal]:
+def precision(value: Decimal) -> tuple[Decimal, Decimal]:
     """What a written number stands for in FHIR: 100 is [99.5, 100.5), 5.40 is [5.395, 5.405), 1e2 is [95, 105)."""
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)

@@ -15,10 +15,13 @@ from fhir.paths import alternatives
 from fhir.tables import resource_table
 from fhir.types import SERVED
 
-# Kinds of search parameter that the search table answers, and those that are answered from the stored JSON. The others
-# (composite, special) are refused by name: see `ResourceSpec.refused`.
+# Kinds of search parameter that the search table answers alone; of numbers and quantities it holds the span of all that
+# a resource says, and the rest of the answer is in the stored JSON. Composites are made of the others.
 INDEXED = frozenset({"token", "reference", "date", "string", "uri"})
-KINDS = INDEXED | {"number", "quantity"}
+AMOUNTS = frozenset({"number", "quantity"})
+KINDS = INDEXED | AMOUNTS | {"composite", "special"}
+# Of every type, and not in the definitions as parameters with an expression.
+_SPECIAL = ("_content", "_filter", "_list", "_text")
 # Parameters that say whom a resource is about, the best first: a performer or author in the patient compartment
 # does not make a record that person's.
 _ABOUT = ("patient", "subject", "beneficiary", "individual", "actor")
@@ -43,7 +46,8 @@ class SearchParam:
 
     `targets` are the types a reference may name (empty: any). `bare` marks a token whose element is a plain `code`, so
     that its system is implied. `stored` names the parameters whose index entries answer
-    this one, so that `Observation?patient=` and `combo-code=` cost no entries of their own.
+    this one, so that `Observation?patient=` and `combo-code=` cost no entries of their own. `components` are those of a
+    composite: the code of a search parameter of the type, and the path from where the composite stands.
     """
 
     code: str
@@ -52,6 +56,7 @@ class SearchParam:
     targets: frozenset[str] = frozenset()
     stored: tuple[str, ...] = ()
     bare: bool = False
+    components: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ class ResourceSpec:
     """One served type.
 
     `patient_paths` are FHIRPaths to the person it is about, the best first; `one_patient` says that there is one path,
-    to one reference. `compartment` are the parameters by which FHIR puts a resource in a patient's compartment.
-    `refused` names parameters that the store cannot answer yet, and their kind.
+    to one reference. `compartments` are, for each compartment, the parameters by which FHIR puts a resource there.
+    `amounts` says that the search table has columns for numbers and quantities.
     """
 
     type: str
@@ -68,10 +73,15 @@ class ResourceSpec:
     patient_paths: tuple[str, ...]
     dates: tuple[str, ...]
     strings: bool
+    amounts: bool
     table: Table
-    refused: dict[str, str] = field(default_factory=dict)
     one_patient: bool = False
-    compartment: tuple[str, ...] = ()
+    compartments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def compartment(self) -> tuple[str, ...]:
+        """That of a Patient."""
+        return self.compartments.get("Patient", ())
 
     @property
     def in_patient_compartment(self) -> bool:
@@ -81,14 +91,22 @@ class ResourceSpec:
 def _specs() -> dict[str, ResourceSpec]:
     raw = msgspec.json.decode((Path(__file__).parent / "data" / "search-parameters.json").read_bytes())
     common = {code: _param(code, row) for code, row in raw["params"]["Resource"].items()}
-    params, patient = raw["params"], raw["patient"]
-    return {type_: _spec(type_, params.get(type_, {}), common, patient.get(type_, [])) for type_ in sorted(SERVED)}
+    common |= {code: SearchParam(code, "special", "", stored=(code,)) for code in _SPECIAL}
+    params, compartments = raw["params"], raw["compartments"]
+    return {type_: _spec(type_, params.get(type_, {}), common, compartments) for type_ in sorted(SERVED)}
 
 
-def _spec(type_: str, rows: dict[str, Any], common: dict[str, SearchParam], compartment: list[str]) -> ResourceSpec:
-    known = {code: _param(code, row) for code, row in rows.items() if row[0] in KINDS}
+def _spec(
+    type_: str, rows: dict[str, Any], common: dict[str, SearchParam], compartments: dict[str, dict[str, list[str]]]
+) -> ResourceSpec:
+    known = {code: _param(code, row) for code, row in rows.items()}
     params = common | _shared(known)
-    refused = {code: row[0] for code, row in rows.items() if row[0] not in KINDS}
+    inside = {
+        owner: tuple(code for code in types[type_] if code in known)
+        for owner, types in compartments.items()
+        if type_ in types
+    }
+    compartment = inside.get("Patient", ())
     dates = tuple(code for code, param in known.items() if param.type == "date")
     first = [code for code in ("date", "authored", "authored-on", "created") if code in dates]
     dates = tuple(dict.fromkeys((*first, *dates)))
@@ -97,15 +115,19 @@ def _spec(type_: str, rows: dict[str, Any], common: dict[str, SearchParam], comp
     paths = [part.removesuffix(ONLY_PATIENT) for expression in about for part in alternatives(expression)]
     patient_paths = tuple(dict.fromkeys((*paths, *_ALSO_ABOUT.get(type_, ()))))
     patient = bool(patient_paths) or type_ == "Patient"
-    table = resource_table(type_, dates, strings, patient, busy=patient or type_ in _BUSY_WITHOUT_PATIENT)
+    busy = patient or type_ in _BUSY_WITHOUT_PATIENT
+    amounts = busy and any(param.type in AMOUNTS for param in known.values())
+    table = resource_table(type_, dates, strings, patient, busy, amounts)
     one_patient = len(patient_paths) == 1 and patient_paths[0] not in _LISTS and patient_paths[0].count(".") == 1
-    inside = tuple(code for code in compartment if code in known)
-    return ResourceSpec(type_, params, patient_paths, dates, strings, table, refused, one_patient, inside)
+    return ResourceSpec(type_, params, patient_paths, dates, strings, amounts, table, one_patient, inside)
 
 
 def _param(code: str, row: list[Any]) -> SearchParam:
-    kind, expression, targets, *bare = row
-    return SearchParam(code, kind, expression, frozenset(targets) - {"Resource"}, (code,), bool(bare))
+    kind, expression, targets, *more = row
+    parts = tuple((name, path) for name, path in more[0]) if kind == "composite" else ()
+    return SearchParam(
+        code, kind, expression, frozenset(targets) - {"Resource"}, (code,), bool(more) and not parts, parts
+    )
 
 
 def _shared(params: dict[str, SearchParam]) -> dict[str, SearchParam]:
@@ -116,7 +138,7 @@ def _shared(params: dict[str, SearchParam]) -> dict[str, SearchParam]:
             single.setdefault((param.type, param.expression), code)
     shared = {}
     for code, param in params.items():
-        if param.type in {"date", "string"}:
+        if param.type in {"date", "string", "composite", "special"}:
             stored: tuple[str, ...] = (code,)
             if param.type == "string":
                 stored = (single.get((param.type, param.expression), code),)

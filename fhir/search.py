@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fhir import store
 from fhir.asked import PAGE_SIZE, Query, Request, Sort, by_id, instant_of, size_of, taken_apart
+from fhir.codes import gathered
 from fhir.conditions import all_of, any_of
 from fhir.criteria import Criteria
 from fhir.includes import included
@@ -43,7 +44,7 @@ async def search(
     spec = SPECS[type_]
     scope = type_ if patient is None else f"Patient/{patient}/{type_}"
     request = taken_apart(spec, query, scope, secret, max_page)
-    criteria = Criteria(visible, base_url)
+    criteria = Criteria(visible, base_url, await gathered(pg, request.criteria, visible))
     where = [Sql(*limit), criteria.where(spec, "r", request.criteria)]
     if patient is not None:
         where.append(_compartment(spec, patient))
@@ -71,7 +72,7 @@ async def matches(pg: Connection, type_: str, query: Query, visible: Visible, li
     """At most *limit* resources that match, in the order of ids: for conditional writes. Refusals as for `search`."""
     allowed = permitted(type_, "r", visible)
     spec = SPECS[type_]
-    criteria = Criteria(visible)
+    criteria = Criteria(visible, sets=await gathered(pg, query, visible))
     condition = all_of([Sql(*allowed), criteria.where(spec, "r", query)])
     plain = Request([], limit - 1, [by_id(False)], [], "none", "false", frozenset(), [])
     return [row.stored for row in await _rows(pg, type_, condition, plain, criteria.selective)]

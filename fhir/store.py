@@ -410,6 +410,9 @@ async def _put(pg: Connection, type_: str, drafts: Sequence[_Draft], author: str
     for date in spec.dates:
         column = date_column(date)
         columns.append([_range_text(row.dates.get(column)) for row in rows])
+    if spec.amounts:
+        columns.append(["" if row.low is None else repr(row.low) for row in rows])
+        columns.append(["" if row.high is None else repr(row.high) for row in rows])
     texts = [_ROWS.join(column) for column in columns]
     result = await pg.execute(_put_sql(type_), (*texts, updated, updated))
     return await _missing(result, drafts)
@@ -457,6 +460,9 @@ def _put_sql(type_: str) -> str:
     for date in spec.dates:
         columns.append(date_column(date))
         values.append(f"given.{date_column(date)}::tstzrange")
+    if spec.amounts:
+        columns += ["low", "high"]
+        values += ["given.low::float8", "given.high::float8"]
     table = f"r_{type_.lower()}"
     changed = ("version", "updated", "patient_id", *columns)
     return f"""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Double,
     Index,
     Integer,
     MetaData,
@@ -85,13 +86,19 @@ for _statement in _partitions():
 
 
 def resource_table(
-    name: str, dates: tuple[str, ...] = (), strings: bool = False, patient: bool = True, busy: bool = True
+    name: str,
+    dates: tuple[str, ...] = (),
+    strings: bool = False,
+    patient: bool = True,
+    busy: bool = True,
+    amounts: bool = False,
 ) -> Table:
     """The search table of FHIR type *name*, such as `r_observation`.
 
     `keys` holds every token, reference and uri as `param=value` (see `fhir.index`), `strings` the normalised words
-    of string parameters as lexemes `param=word`, and each date parameter a range column `d_<param>`. A type that is
-    not *busy* has few rows, and goes without the indexes that serve long lists.
+    of string parameters as lexemes `param=word`, and each date parameter a range column `d_<param>`. `low` and `high`
+    span all numbers and quantities of the resource, as written and in the preferred unit of their kind (see
+    `fhir.units`). A type that is not *busy* has few rows, and goes without the indexes that serve long lists.
     """
     table_name = f"r_{name.lower()}"
     columns: list[Column[Any]] = [
@@ -104,6 +111,8 @@ def resource_table(
     if strings:
         columns.append(Column("strings", TSVECTOR))
     columns += [Column(date_column(date), TSTZRANGE) for date in dates]
+    if amounts:
+        columns += [Column("low", Double), Column("high", Double)]
     table = Table(table_name, metadata, *columns)
     heavy = name in HEAVY
     # A GIN index takes new rows to a list first; a short one keeps the pause short when the list is worked off.
@@ -123,6 +132,8 @@ def resource_table(
             # A GiST index on the range serves every prefix (eq, ge, sa, ...), open periods included.
             where = text(f"{column.name} IS NOT NULL")
             Index(f"{table_name}_{column.name}", column, postgresql_using="gist", postgresql_where=where)
+        for column in (table.c.low, table.c.high) if amounts else ():
+            Index(f"{table_name}_{column.name}", column, postgresql_where=text(f"{column.name} IS NOT NULL"))
     if heavy and dates:
         first = table.c[date_column(dates[0])]
         Index(f"{table_name}_latest", first.desc().nulls_last(), table.c.id.desc())

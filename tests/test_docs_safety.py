@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fhir.criteria import MODIFIERS
+from fhir.modifiers import MODIFIERS
 from fhir.validation import check
 from hub import ingest, intake
 from hub.app import create_app
@@ -134,9 +134,9 @@ class TestSurface:
         assert re.search(rf"`{re.escape(family)}(?:/[^`]*)?`", said)
 
     def test_modifiers_of_searches(self) -> None:
-        said = (ROOT / "docs" / "fhir.md").read_text().partition("<!-- modifiers")[2]
-        table = dict(re.findall(r"^\| (\w+) \| ((?:`:\w+`(?:, )?)+) \|", said, re.MULTILINE))
-        found = {kind: tuple(re.findall(r"`:(\w+)`", cell)) for kind, cell in table.items()}
+        said = (ROOT / "docs" / "fhir-search.md").read_text().partition("<!-- modifiers")[2]
+        table = dict(re.findall(r"^\| (\w+) \| ((?:`:[\w-]+`(?:, )?)+|none) \|", said, re.MULTILINE))
+        found = {kind: tuple(re.findall(r"`:([\w-]+)`", cell)) for kind, cell in table.items()}
         assert {kind: tuple(one for one in names if one != "Type") for kind, names in found.items()} == MODIFIERS
 
 

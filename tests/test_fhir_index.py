@@ -29,6 +29,8 @@ class TestPaths:
         hits: Counter[str] = Counter()
         for resource in examples(shared_data):
             for param in SPECS[resource["resourceType"]].params.values():
+                if param.type in ("composite", "special"):
+                    continue
                 hits[param.type] += bool(values(param.expression.replace("Resource.", "X."), resource))
         assert all(hits[kind] > 20 for kind in ("token", "reference", "date", "string", "uri")), hits
 

@@ -17,6 +17,7 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 BASE = "https://hub.example/fhir"
 SECRET = b"a secret of the test"
 LOINC = "http://loinc.org"
+UCUM = "http://unitsofmeasure.org"
 
 
 def everything(type_: str, alias: str) -> Sql | None:
@@ -43,12 +44,12 @@ def coded(system: str | None, code: str) -> dict[str, Any]:
     return {"coding": [{"system": system, "code": code} if system else {"code": code}]}
 
 
-def observation(id_: str, subject: str, code: str, at: str | None, **more: Any) -> dict[str, Any]:
+def observation(id_: str, subject: str, number: str, at: str | None, **more: Any) -> dict[str, Any]:
     resource = {
         "resourceType": "Observation",
         "id": id_,
         "status": "final",
-        "code": coded(LOINC, code),
+        "code": coded(LOINC, number),
         "subject": {"reference": subject},
         **more,
     }
@@ -63,7 +64,14 @@ RESOURCES: list[dict[str, Any]] = [
         gender="female",
         birthDate="1950-03-07",
         active=True,
-        identifier=[{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018"}, {"value": "local-1"}],
+        identifier=[
+            {
+                "system": "https://fhir.nhs.uk/Id/nhs-number",
+                "value": "9990000018",
+                "type": {**coded("urn:t", "NH"), "text": "National number"},
+            },
+            {"value": "local-1"},
+        ],
         telecom=[{"system": "phone", "value": "01935 000001"}, {"system": "email", "value": "zoe@example.org"}],
         managingOrganization={"reference": "Organization/hub"},
         generalPractitioner=[{"reference": "Organization/gp"}, {"reference": "Practitioner/doc"}],
@@ -71,11 +79,30 @@ RESOURCES: list[dict[str, Any]] = [
         meta={"tag": [{"system": "urn:t", "code": "demo"}], "security": [{"system": "urn:s", "code": "HTEST"}]},
     ),
     patient("bob", "Smith", "Robert", gender="male", birthDate="1950-03", deceasedDateTime="2026-01-02T10:00:00Z"),
-    patient("cat", "Smithson", "Cathy, Ann", gender="female", birthDate="1950", active=False, deceasedBoolean=False),
+    patient(
+        "cat",
+        "Smithson",
+        "Cathy, Ann",
+        gender="female",
+        birthDate="1950",
+        active=False,
+        deceasedBoolean=False,
+        text={
+            "status": "additional",
+            "div": '<div xmlns="http://www.w3.org/1999/xhtml">She likes <b>gardening</b></div>',
+        },
+    ),
     {"resourceType": "Organization", "id": "hub", "name": "South Hub"},
     {"resourceType": "Organization", "id": "gp", "name": "The Practice", "partOf": {"reference": "Organization/hub"}},
     {"resourceType": "Practitioner", "id": "doc", "name": [{"family": "Who"}]},
-    observation("o1", "Patient/ann", "8867-4", "2026-11-20T08:00:00Z", category=[coded(None, "vital-signs")]),
+    observation(
+        "o1",
+        "Patient/ann",
+        "8867-4",
+        "2026-11-20T08:00:00Z",
+        category=[coded(None, "vital-signs")],
+        code={"coding": [{"system": LOINC, "code": "8867-4", "display": "Heart rate"}]},
+    ),
     observation("o2", "Patient/ann", "8867-4", "2026-11-21", performer=[{"reference": "Practitioner/doc"}]),
     observation("o3", "Patient/bob", "8867-4", "2026-11-21T23:30:00-02:00", status="amended"),
     observation(
@@ -145,6 +172,7 @@ RESOURCES: list[dict[str, Any]] = [
         "subject": {"reference": "Patient/ann"},
         "period": {"start": "2026-01-01", "end": "2026-01-10"},
         "class": {"system": "urn:c", "code": "IMP"},
+        "location": [{"location": {"reference": "Location/ward"}}],
     },
     {
         "resourceType": "Condition",
@@ -152,6 +180,142 @@ RESOURCES: list[dict[str, Any]] = [
         "subject": {"reference": "Patient/ann"},
         "code": coded("http://snomed.info/sct", "13645005"),
         "encounter": {"reference": "Encounter/e1"},
+    },
+    {
+        "resourceType": "Observation",
+        "id": "o10",
+        "status": "final",
+        "code": coded(LOINC, "8480-6"),
+        "valueQuantity": {"value": Decimal("18.6"), "system": UCUM, "code": "kPa"},
+    },
+    {
+        "resourceType": "Observation",
+        "id": "o11",
+        "status": "final",
+        "code": coded(LOINC, "8310-5"),
+        "valueQuantity": {"value": Decimal("37.0"), "system": UCUM, "code": "Cel"},
+    },
+    {
+        "resourceType": "Observation",
+        "id": "o12",
+        "status": "final",
+        "code": {"text": "pulse"},
+        "valueQuantity": {"value": 60, "unit": "beats a minute", "system": UCUM, "code": "{beats}/min"},
+    },
+    {
+        "resourceType": "Observation",
+        "id": "o13",
+        "status": "final",
+        "code": {"text": "blood pressure"},
+        "component": [
+            {"code": coded(LOINC, "8480-6"), "valueQuantity": {"value": 150, "system": UCUM, "code": "mm[Hg]"}},
+            {"code": coded(LOINC, "8462-4"), "valueQuantity": {"value": 80, "system": UCUM, "code": "mm[Hg]"}},
+        ],
+    },
+    {
+        "resourceType": "DocumentReference",
+        "id": "d2",
+        "status": "current",
+        "content": [{"attachment": {"url": "urn:x"}}],
+        "relatesTo": [
+            {"code": "replaces", "target": {"reference": "DocumentReference/d1"}},
+            {"code": "appends", "target": {"reference": "DocumentReference/d3"}},
+        ],
+    },
+    {
+        "resourceType": "Group",
+        "id": "g1",
+        "type": "person",
+        "actual": False,
+        "characteristic": [
+            {"code": coded("urn:c", "smoker"), "valueBoolean": True, "exclude": False},
+            {"code": coded("urn:c", "frail"), "valueBoolean": False, "exclude": False},
+        ],
+    },
+    {
+        "resourceType": "ValueSet",
+        "id": "v2",
+        "status": "active",
+        "useContext": [
+            {
+                "code": {"system": "http://terminology.hl7.org/CodeSystem/usage-context-type", "code": "focus"},
+                "valueCodeableConcept": coded("urn:f", "copd"),
+            },
+            {
+                "code": {"system": "http://terminology.hl7.org/CodeSystem/usage-context-type", "code": "age"},
+                "valueRange": {
+                    "low": {"value": 40, "system": UCUM, "code": "a"},
+                    "high": {"value": 60, "system": UCUM, "code": "a"},
+                },
+            },
+        ],
+    },
+    {
+        "resourceType": "ValueSet",
+        "id": "v3",
+        "status": "active",
+        "url": "urn:vs:pressure",
+        "version": "2",
+        "compose": {"include": [{"system": LOINC, "concept": [{"code": "8480-6"}, {"code": "85354-9"}]}]},
+    },
+    {
+        "resourceType": "ValueSet",
+        "id": "v4",
+        "status": "active",
+        "url": "urn:vs:both",
+        "compose": {
+            "include": [
+                {"valueSet": ["urn:vs:pressure"]},
+                {"system": LOINC, "concept": [{"code": "8867-4"}, {"code": "8310-5"}]},
+            ],
+            "exclude": [{"system": LOINC, "concept": [{"code": "8310-5"}]}],
+        },
+    },
+    {
+        "resourceType": "ValueSet",
+        "id": "v5",
+        "status": "active",
+        "url": "urn:vs:hearts",
+        "compose": {
+            "include": [{"system": "urn:cs", "filter": [{"property": "concept", "op": "is-a", "value": "heart"}]}]
+        },
+    },
+    {
+        "resourceType": "CodeSystem",
+        "id": "cs",
+        "status": "active",
+        "content": "complete",
+        "url": "urn:cs",
+        "concept": [
+            {"code": "heart", "concept": [{"code": "failure"}]},
+            {"code": "lung"},
+        ],
+    },
+    {
+        "resourceType": "Condition",
+        "id": "c3",
+        "subject": {"reference": "Patient/bob"},
+        "code": coded("urn:cs", "heart"),
+    },
+    {
+        "resourceType": "Condition",
+        "id": "c4",
+        "subject": {"reference": "Patient/bob"},
+        "code": coded("urn:cs", "failure"),
+    },
+    {
+        "resourceType": "Location",
+        "id": "site",
+        "position": {"latitude": Decimal("50.9421"), "longitude": Decimal("-2.6333")},
+    },
+    {"resourceType": "Location", "id": "ward", "partOf": {"reference": "Location/site"}},
+    {"resourceType": "Location", "id": "bed", "partOf": {"reference": "Location/ward"}},
+    {
+        "resourceType": "List",
+        "id": "l1",
+        "status": "current",
+        "mode": "working",
+        "entry": [{"item": {"reference": name}} for name in ("Patient/bob", "Patient/cat", "Observation/o1")],
     },
     {"resourceType": "ValueSet", "id": "v1", "url": "http://example.org/vs|a,b", "status": "active", "name": "Thing"},
     {
@@ -202,7 +366,7 @@ CASES = {
     "Observation?code=8867-4": "o1 o2 o3 o5 o6",
     "Observation?code=http://snomed.info/sct|8867-4": "",
     "Observation?code=85354-9,nothing": "o4",
-    "Observation?code=http://loinc.org|": "o1 o2 o3 o4 o5 o6",
+    "Observation?code=http://loinc.org|": "o1 o10 o11 o2 o3 o4 o5 o6",
     "Observation?category=|vital-signs": "o1",
     "Observation?code=|8867-4": "",
     "Observation?code=8867-4&status=amended": "o3",
@@ -211,10 +375,10 @@ CASES = {
     "Observation?status=|amended": "o3",
     "Observation?status=urn:other|amended": "",
     "Observation?category:missing=false": "o1",
-    "Observation?code:missing=true": "o7 o8 o9",
-    "Observation?combo-code=8480-6": "o4",
-    "Observation?combo-code=8480-6,8867-4": "o1 o2 o3 o4 o5 o6",
-    "Observation?component-code=8480-6": "o4",
+    "Observation?code:missing=true": "o12 o13 o7 o8 o9",
+    "Observation?combo-code=8480-6": "o10 o13 o4",
+    "Observation?combo-code=8480-6,8867-4": "o1 o10 o13 o2 o3 o4 o5 o6",
+    "Observation?component-code=8480-6": "o13 o4",
     "Observation?combo-value-concept=urn:x|high": "o4",
     "Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018": "ann",
     "Patient?identifier=9990000018": "ann",
@@ -242,8 +406,8 @@ CASES = {
     "Observation?subject=https://elsewhere.example/Patient/ann": "o6",
     "Observation?subject:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018": "o7",
     "Observation?subject:identifier=9990000018": "o7",
-    "Observation?subject:missing=true": "o8 o9",
-    "Observation?patient:missing=true": "o5 o6 o7 o8 o9",
+    "Observation?subject:missing=true": "o10 o11 o12 o13 o8 o9",
+    "Observation?patient:missing=true": "o10 o11 o12 o13 o5 o6 o7 o8 o9",
     "Observation?device=d": "o6",
     "CarePlan?instantiates-canonical=http://example.org/pd": "p1",
     "CarePlan?instantiates-canonical=http://example.org/pd|2": "p1",
@@ -266,7 +430,7 @@ CASES = {
     "Patient?phonetic=smith": "bob cat",
     "Patient?address:missing=true": "bob cat",
     "Organization?name=south": "hub",
-    "Observation?value-string:missing=true": "o1 o2 o3 o4 o5 o6 o7 o8 o9",
+    "Observation?value-string:missing=true": "o1 o10 o11 o12 o13 o2 o3 o4 o5 o6 o7 o8 o9",
     # dates
     "Patient?birthdate=1950": "ann bob cat",
     "Patient?birthdate=1950-03": "ann bob",
@@ -295,7 +459,7 @@ CASES = {
     "Observation?value-quantity=5.40": "o8",
     "Observation?value-quantity=5": "o8",
     "Observation?value-quantity=5.0": "",
-    "Observation?value-quantity=gt5": "o8 o9",
+    "Observation?value-quantity=gt5": "o10 o11 o12 o8 o9",
     "Observation?value-quantity=gt5||mmol/L": "o8",
     "Observation?value-quantity=gt5|http://unitsofmeasure.org|mmol/L": "o8",
     "Observation?value-quantity=gt5|http://unitsofmeasure.org|mg/dL": "",
@@ -303,13 +467,113 @@ CASES = {
     "Observation?value-quantity=lt5.4": "",
     "Observation?value-quantity=le5.4": "o8",
     "Observation?value-quantity=ap5.5": "o8",
-    "Observation?value-quantity=ne5.4": "o9",
+    "Observation?value-quantity=ne5.4": "o10 o11 o12 o9",
     "Observation?value-quantity=5.4,7": "o8",
-    "Observation?value-quantity:missing=false": "o8 o9",
-    "Observation?component-value-quantity=ge140||mm[Hg]": "o9",
-    "Observation?component-value-quantity=80": "o9",
-    "Observation?combo-value-quantity=lt90": "o8 o9",
+    "Observation?value-quantity:missing=false": "o10 o11 o12 o8 o9",
+    "Observation?component-value-quantity=ge140||mm[Hg]": "o13 o9",
+    "Observation?component-value-quantity=80": "o13 o9",
+    "Observation?combo-value-quantity=lt90": "o10 o11 o12 o13 o8 o9",
     "Observation?combo-value-quantity=lt90&patient=ann": "",
+    # units of one kind meet, others do not
+    "Observation?value-quantity=gt95||mg/dL": "",
+    "Observation?value-quantity=5400|http://unitsofmeasure.org|umol/L": "o8",
+    "Observation?value-quantity=5.4|http://unitsofmeasure.org|mol/m3": "o8",
+    "Observation?value-quantity=140|http://unitsofmeasure.org|mm[Hg]": "o10",
+    "Observation?value-quantity=139|http://unitsofmeasure.org|mm[Hg]": "",
+    "Observation?value-quantity=18.6|http://unitsofmeasure.org|kPa": "o10",
+    "Observation?value-quantity=18.6": "o10",
+    "Observation?value-quantity=gt130||mm[Hg]": "o10",
+    "Observation?value-quantity=ne140||mm[Hg]": "",
+    "Observation?value-quantity=98.6||[degF]": "o11",
+    "Observation?value-quantity=lt99||[degF]": "o11",
+    "Observation?value-quantity=37.0|http://unitsofmeasure.org|Cel": "o11",
+    "Observation?value-quantity=ap60||{beats}/min": "o12",
+    "Observation?value-quantity=1.0||Hz": "o12",
+    # composites: said of one place
+    "Observation?code-value-quantity=http://loinc.org|8480-6$gt130||mm[Hg]": "o10",
+    "Observation?code-value-quantity=8480-6$lt130||mm[Hg]": "",
+    "Observation?code-value-quantity=8480-6$lt130||mm[Hg],8310-5$37.0": "o11",
+    "Observation?combo-code-value-quantity=8480-6$ge130||mm[Hg]": "o10 o13",
+    "Observation?component-code-value-quantity=http://loinc.org|8480-6$ge150": "o13",
+    "Observation?component-code-value-quantity=http://loinc.org|8462-4$ge150": "",
+    "Observation?component-code-value-quantity=8462-4$80||mm[Hg]": "o13",
+    "Observation?component-code-value-quantity=|8462-4$80": "",
+    "Observation?component-code-value-concept=8480-6$urn:x|high": "o4",
+    "Observation?component-code-value-concept=8462-4$urn:x|high": "",
+    "Observation?combo-code-value-concept=8480-6$high": "o4",
+    "Observation?code-value-concept=8480-6$high": "",
+    "DocumentReference?relationship=DocumentReference/d1$replaces": "d2",
+    "DocumentReference?relationship=d1$http://hl7.org/fhir/document-relationship-type|replaces": "d2",
+    "DocumentReference?relationship=d1$appends": "",
+    "DocumentReference?relationship=d3$replaces": "",
+    "Group?characteristic-value=urn:c|smoker$true": "g1",
+    "Group?characteristic-value=smoker$false": "",
+    "ValueSet?context-type-value=http://terminology.hl7.org/CodeSystem/usage-context-type|focus$urn:f|copd": "v2",
+    "ValueSet?context-type-value=focus$asthma": "",
+    "ValueSet?context-type-quantity=age$ge50||a": "v2",
+    "ValueSet?context-type-quantity=focus$ge50||a": "",
+    # tokens: text, value sets, hierarchies, types of identifiers
+    "Observation?code:text=glu": "o8",
+    "Observation?code:text=ucose": "",
+    "Observation?code:text=RATE": "o1",
+    "Patient?identifier:text=national": "ann",
+    "Patient?identifier:of-type=urn:t|NH|9990000018": "ann",
+    "Patient?identifier:of-type=urn:t|MR|9990000018": "",
+    "Observation?code:in=urn:vs:pressure": "o10 o4",
+    "Observation?code:in=ValueSet/v3": "o10 o4",
+    "Observation?code:in=urn:vs:pressure|2": "o10 o4",
+    "Observation?code:in=urn:vs:both": "o1 o10 o2 o3 o4 o5 o6",
+    "Observation?code:not-in=urn:vs:both": "o11 o12 o13 o7 o8 o9",
+    "Observation?status:not-in=http://hl7.org/fhir/ValueSet/observation-status": "",
+    "Observation?status:in=http://hl7.org/fhir/ValueSet/observation-status&status:not=final": "o3 o8 o9",
+    "Condition?code:below=urn:cs|heart": "c3 c4",
+    "Condition?code:below=urn:cs|failure": "c4",
+    "Condition?code:above=urn:cs|failure": "c3 c4",
+    "Condition?code:in=urn:vs:hearts": "c3 c4",
+    "Patient?_has:Condition:patient:code:below=urn:cs|heart": "bob",
+    # references and uris with a hierarchy
+    "Encounter?location:below=Location/site": "e1",
+    "Encounter?location:below=site": "e1",
+    "Encounter?location:above=Location/bed": "e1",
+    "Encounter?location:below=Location/bed": "",
+    "Encounter?location=Location/site": "",
+    "ValueSet?url:below=http://example.org": "v1",
+    "ValueSet?url:below=http://example.or": "",
+    r"ValueSet?url:above=http://example.org/vs|a\,b/c": "v1",
+    # what is searched for by rules of its own
+    "Location?near=50.94|-2.63|5|km": "site",
+    "Location?near=50.94|-2.63|5000|m": "site",
+    "Location?near=50.0|-2.63": "",
+    "Location?near=50.0|-2.63|200": "site",
+    "Patient?_list=l1": "bob cat",
+    "Patient?_list=l1&family=smithson": "cat",
+    "Observation?_list=l1": "o1",
+    "Patient?_list=none": "",
+    "Patient?_text=likes gardening": "cat",
+    "Patient?_text=div": "",
+    "Patient?_content=yeovil": "ann",
+    "Patient?_content=yeovil or gardening": "ann cat",
+    "Patient?_content=smith -robert": "",
+    # filters
+    'Patient?_filter=family eq "smith"': "bob",
+    'Patient?_filter=family sw "smith"': "bob cat",
+    'Patient?_filter=family ew "SON"': "cat",
+    'Patient?_filter=given co "ob"': "bob",
+    'Patient?_filter=family ne "smith"': "ann cat",
+    "Patient?_filter=gender eq female and birthdate lt 1950-03": "cat",
+    "Patient?_filter=gender eq male or birthdate lt 1950-03": "bob cat",
+    "Patient?_filter=not (gender eq male) and (active eq true or active eq false)": "ann cat",
+    "Patient?_filter=identifier eq https://fhir.nhs.uk/Id/nhs-number|9990000018": "ann",
+    "Patient?_filter=active pr true": "ann cat",
+    "Patient?_filter=active pr false": "bob",
+    "Patient?_filter=organization.name sw south": "ann",
+    "Patient?_filter=general-practitioner:Practitioner.name eq who": "ann",
+    "Patient?_filter=organization re Organization/hub": "ann",
+    "Observation?_filter=value-quantity gt 130||mm[Hg]": "o10",
+    "Observation?_filter=date po 2026-11-20": "o1 o5",
+    "Observation?_filter=code in urn:vs:pressure and date pr true": "o4",
+    "Condition?_filter=code sb urn:cs|heart": "c3 c4",
+    "Patient?_filter=_id eq bob": "bob",
     "RiskAssessment?probability=gt0.5": "r1 r2",
     "RiskAssessment?probability=0.8": "r1",
     "Condition?onset-age=lt60": "c2",
@@ -347,7 +611,7 @@ CASES = {
     "Patient?_sort=-_id": "cat bob ann",
     "Patient?_sort=_lastUpdated": "ann bob cat",
     "Patient?_sort=-_lastUpdated": "cat bob ann",
-    "Observation?_sort=-date": "o3 o2 o1 o5 o4 o9 o8 o7 o6",
+    "Observation?_sort=-date": "o3 o2 o1 o5 o4 o9 o8 o7 o6 o13 o12 o11 o10",
 }
 
 
@@ -363,8 +627,29 @@ REFUSED = {
     "Observation?value-quantity=gt": "no number",
     "Observation?value-quantity:exact=5": "no modifier",
     "RiskAssessment?probability=0.5||x": "no unit",
-    "Observation?code-value-quantity=5": "composite parameter",
-    "Observation?code:in=http://x": "'in' is no modifier of 'code', a token; there are :missing, :not",
+    "Observation?code-value-quantity=5": r"must be written \(code\)\$\(value-quantity\)",
+    "Observation?code-value-quantity=a$b": "no number",
+    "Observation?code-value-quantity:missing=true": "it takes none",
+    "Observation?code:exact=x": "'exact' is no modifier of 'code', a token; there are :above, :below, :in, :missing",
+    "Observation?code:in=http://x": "no ValueSet 'http://x' is stored here",
+    "Observation?code:below=http://x|a": "no CodeSystem is stored here",
+    "Observation?code:of-type=a|b|c": "'of-type' is no modifier of 'code'",
+    "Patient?identifier:of-type=a|b": "must be written system of the type",
+    "Patient?family:equals=x": "'equals' is no modifier of 'family'",
+    "Patient?_list=$current-allergies": "not kept here",
+    "Patient?_text=!": "no word to look for",
+    "Location?near=1|2|3|4|5": "must be written latitude",
+    "Location?near=91|2": "must be written latitude",
+    "Location?near=50|2|5|kg": "must be written latitude",
+    "Procedure?subject:below=Patient/ann": "is in no hierarchy",
+    "Patient?_filter=family": "nothing where one of",
+    "Patient?_filter=family xx y": "'xx' where one of",
+    "Patient?_filter=family gt y": "'gt' does not compare 'family', a string; there are co, eq, ew, ne, sw",
+    "Patient?_filter=nmae eq y": "'nmae' is no search parameter of Patient",
+    "Patient?_filter=(family eq y": "nothing where and, or, or a closing bracket",
+    "Patient?_filter=family eq y)": r"'\)' where and, or, or the end",
+    "Patient?_filter=name[use eq x].family eq y": "not supported",
+    "Patient?_filter=((((((((((((family eq y))))))))))))": "brackets go deeper",
     "Observation?code=": "has no value",
     "Observation?code=a,,b": "empty value",
     "Observation?code=|": "nothing to look for",
@@ -598,13 +883,13 @@ class TestPages:
             await page(loaded, f"Patient?{cursor}")
 
     async def test_sizes_and_totals(self, loaded: Database) -> None:
-        assert (await page(loaded, "Observation")).total == 9
+        assert (await page(loaded, "Observation")).total == 13
         assert (await page(loaded, "Observation?_count=2")).total is None
-        assert (await page(loaded, "Observation?_count=2&_total=accurate")).total == 9
+        assert (await page(loaded, "Observation?_count=2&_total=accurate")).total == 13
         assert (await page(loaded, "Observation?_count=2&_total=estimate")).total is not None
         empty = await page(loaded, "Observation?_count=0&code=8867-4")
         assert (empty.total, empty.entries) == (5, [])
-        assert (await page(loaded, "Observation?_summary=count")).total == 9
+        assert (await page(loaded, "Observation?_summary=count")).total == 13
         assert len((await page(loaded, "Observation?_count=1000", most=3)).entries) == 3
 
 
@@ -671,7 +956,7 @@ class TestHistory:
 
 async def test_every_parameter_of_every_type_makes_valid_sql(tx: Tx) -> None:
     values = {
-        "token": "a|b",
+        "token": "b",
         "reference": "x",
         "string": "a",
         "date": "2026",
@@ -680,6 +965,12 @@ async def test_every_parameter_of_every_type_makes_valid_sql(tx: Tx) -> None:
         "quantity": "5.4||g",
     }
     for type_, spec in SPECS.items():
-        query = [(code, values[param.type]) for code, param in spec.params.items() if code not in ("_id",)]
-        missing = [(f"{code}:missing", "true") for code in spec.params if not code.startswith("_")]
+        query = [(code, values[param.type]) for code, param in spec.params.items() if param.type in values]
+        query += [
+            (code, "$".join(values[spec.params[part].type] for part, _ in param.components))
+            for code, param in spec.params.items()
+            if param.type == "composite"
+        ]
+        query += [("_list", "x"), ("_text", "x"), ("_content", "x"), ("_filter", "_lastUpdated ge 2026")]
+        missing = [(f"{code}:missing", "true") for code, param in spec.params.items() if param.type in values]
         assert await search.matches(tx.pg, type_, [*query, *missing], everything, 1) == []

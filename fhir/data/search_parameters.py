@@ -1,9 +1,10 @@
 """Make `search-parameters.json` from the HL7 definitions: `python fhir/data/search_parameters.py DEFINITIONS_FOLDER`.
 
-Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-patient.json` (CC0). Shape of the result:
-`{"params": {type: {code: [kind, expression, targets]}}, "patient": {type: [codes]}}`, where the parameters of every
-type stand under `Resource`, and `targets` is empty for anything but a reference. A fourth item, true, marks a token
-whose element is a bare `code` (its system is implied by the element), which the models of fhir.resources tell.
+Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-*.json` (CC0). Shape of the result:
+`{"params": {type: {code: [kind, expression, targets]}}, "compartments": {type: {type: [codes]}}}`. The parameters of
+every type stand under `Resource`; `targets` is empty for anything but a reference. A fourth item, true, marks a token
+whose element is a bare `code` (its system is implied by the element), which the models of fhir.resources tell. A
+composite has its components there: `[code of the search parameter, path from where the composite stands]`.
 """
 
 import json
@@ -71,10 +72,17 @@ def is_bare_code(path: str) -> bool:
     return False
 
 
+def component(part: dict[str, str]) -> list[str]:
+    """Code and path of one component of a composite."""
+    code = part["definition"].rpartition("/")[2].partition("-")[2]
+    # R4 names these two parameters of DocumentReference the one way, and their paths the other way round.
+    return [code, {"relatesto": "target", "relation": "code"}.get(code, part["expression"])]
+
+
 def compact(folder: Path) -> dict[str, Any]:
     definitions = json.loads((folder / "search-parameters.json").read_text())
     allowed = json.loads((folder / "reference-targets.json").read_text())
-    compartment = json.loads((folder / "CompartmentDefinition-patient.json").read_text())
+    compartments = [json.loads(path.read_text()) for path in sorted(folder.glob("CompartmentDefinition-*.json"))]
     params: dict[str, dict[str, list[Any]]] = {}
     for definition in definitions:
         for base in definition.get("base", ()):
@@ -90,10 +98,15 @@ def compact(folder: Path) -> dict[str, Any]:
             row: list[Any] = [kind, " | ".join(paths), names]
             if kind == "token" and base != "Resource" and all(map(is_bare_code, paths)):
                 row.append(True)
+            if kind == "composite":
+                row.append([component(part) for part in definition["component"]])
             params.setdefault(base, {})[definition["code"]] = row
     return {
         "params": {base: dict(sorted(codes.items())) for base, codes in sorted(params.items())},
-        "patient": {item["code"]: item["param"] for item in compartment["resource"] if item.get("param")},
+        "compartments": {
+            one["code"]: {item["code"]: item["param"] for item in one["resource"] if item.get("param")}
+            for one in compartments
+        },
     }
 
 
@@ -105,8 +118,8 @@ def text(table: dict[str, Any]) -> str:
             f"{json.dumps(code)}:{json.dumps(row, separators=(',', ':'))}" for code, row in codes.items()
         )
         lines.append(f"{json.dumps(base)}:{{\n{inner}}}")
-    patient = json.dumps(table["patient"], separators=(",", ":"))
-    return '{"params":{\n' + ",\n".join(lines) + '},\n"patient":' + patient + "}\n"
+    inside = [f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in table["compartments"].items()]
+    return '{"params":{\n' + ",\n".join(lines) + '},\n"compartments":{\n' + ",\n".join(inside) + "}}\n"
 
 
 if __name__ == "__main__":

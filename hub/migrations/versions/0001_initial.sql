@@ -316,11 +316,15 @@ CREATE TABLE r_chargeitem (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	d_entered_date TSTZRANGE,
 	d_occurrence TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_chargeitem_d_entered_date ON r_chargeitem USING gist (d_entered_date) WHERE d_entered_date IS NOT NULL;
 CREATE INDEX r_chargeitem_d_occurrence ON r_chargeitem USING gist (d_occurrence) WHERE d_occurrence IS NOT NULL;
+CREATE INDEX r_chargeitem_high ON r_chargeitem (high) WHERE high IS NOT NULL;
 CREATE INDEX r_chargeitem_keys ON r_chargeitem USING gin (keys);
+CREATE INDEX r_chargeitem_low ON r_chargeitem (low) WHERE low IS NOT NULL;
 CREATE INDEX r_chargeitem_patient ON r_chargeitem (patient_id, d_entered_date DESC NULLS LAST);
 CREATE INDEX r_chargeitem_updated ON r_chargeitem (updated, id);
 CREATE TABLE r_chargeitemdefinition (
@@ -474,13 +478,17 @@ CREATE TABLE r_condition (
 	d_abatement_date TSTZRANGE,
 	d_onset_date TSTZRANGE,
 	d_recorded_date TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_condition_d_abatement_date ON r_condition USING gist (d_abatement_date) WHERE d_abatement_date IS NOT NULL;
 CREATE INDEX r_condition_d_onset_date ON r_condition USING gist (d_onset_date) WHERE d_onset_date IS NOT NULL;
 CREATE INDEX r_condition_d_recorded_date ON r_condition USING gist (d_recorded_date) WHERE d_recorded_date IS NOT NULL;
+CREATE INDEX r_condition_high ON r_condition (high) WHERE high IS NOT NULL;
 CREATE INDEX r_condition_keys ON r_condition USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_condition_latest ON r_condition (d_abatement_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_condition_low ON r_condition (low) WHERE low IS NOT NULL;
 CREATE INDEX r_condition_patient ON r_condition (patient_id, d_abatement_date DESC NULLS LAST);
 CREATE INDEX r_condition_strings ON r_condition USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_condition_updated ON r_condition (updated, id);
@@ -679,12 +687,16 @@ CREATE TABLE r_encounter (
 	keys TEXT[] COLLATE "C" NOT NULL,
 	d_date TSTZRANGE,
 	d_location_period TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_encounter_d_date ON r_encounter USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_encounter_d_location_period ON r_encounter USING gist (d_location_period) WHERE d_location_period IS NOT NULL;
+CREATE INDEX r_encounter_high ON r_encounter (high) WHERE high IS NOT NULL;
 CREATE INDEX r_encounter_keys ON r_encounter USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_encounter_latest ON r_encounter (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_encounter_low ON r_encounter (low) WHERE low IS NOT NULL;
 CREATE INDEX r_encounter_patient ON r_encounter (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_encounter_updated ON r_encounter (updated, id);
 CREATE TABLE r_endpoint (
@@ -946,10 +958,14 @@ CREATE TABLE r_invoice (
 	patient_id TEXT COLLATE "C",
 	keys TEXT[] COLLATE "C" NOT NULL,
 	d_date TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_invoice_d_date ON r_invoice USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_invoice_high ON r_invoice (high) WHERE high IS NOT NULL;
 CREATE INDEX r_invoice_keys ON r_invoice USING gin (keys);
+CREATE INDEX r_invoice_low ON r_invoice (low) WHERE low IS NOT NULL;
 CREATE INDEX r_invoice_patient ON r_invoice (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_invoice_updated ON r_invoice (updated, id);
 CREATE TABLE r_library (
@@ -1150,9 +1166,13 @@ CREATE TABLE r_molecularsequence (
 	updated TIMESTAMP WITH TIME ZONE NOT NULL,
 	patient_id TEXT COLLATE "C",
 	keys TEXT[] COLLATE "C" NOT NULL,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
+CREATE INDEX r_molecularsequence_high ON r_molecularsequence (high) WHERE high IS NOT NULL;
 CREATE INDEX r_molecularsequence_keys ON r_molecularsequence USING gin (keys);
+CREATE INDEX r_molecularsequence_low ON r_molecularsequence (low) WHERE low IS NOT NULL;
 CREATE INDEX r_molecularsequence_patient ON r_molecularsequence (patient_id);
 CREATE INDEX r_molecularsequence_updated ON r_molecularsequence (updated, id);
 CREATE TABLE r_namingsystem (
@@ -1190,12 +1210,16 @@ CREATE TABLE r_observation (
 	strings TSVECTOR,
 	d_date TSTZRANGE,
 	d_value_date TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_observation_d_date ON r_observation USING gist (d_date) WHERE d_date IS NOT NULL;
 CREATE INDEX r_observation_d_value_date ON r_observation USING gist (d_value_date) WHERE d_value_date IS NOT NULL;
+CREATE INDEX r_observation_high ON r_observation (high) WHERE high IS NOT NULL;
 CREATE INDEX r_observation_keys ON r_observation USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_observation_latest ON r_observation (d_date DESC NULLS LAST, id DESC);
+CREATE INDEX r_observation_low ON r_observation (low) WHERE low IS NOT NULL;
 CREATE INDEX r_observation_patient ON r_observation (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_observation_strings ON r_observation USING gin (strings) WHERE strings IS NOT NULL;
 CREATE INDEX r_observation_updated ON r_observation (updated, id);
@@ -1494,10 +1518,14 @@ CREATE TABLE r_riskassessment (
 	patient_id TEXT COLLATE "C",
 	keys TEXT[] COLLATE "C" NOT NULL,
 	d_date TSTZRANGE,
+	low DOUBLE PRECISION,
+	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_riskassessment_d_date ON r_riskassessment USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_riskassessment_high ON r_riskassessment (high) WHERE high IS NOT NULL;
 CREATE INDEX r_riskassessment_keys ON r_riskassessment USING gin (keys);
+CREATE INDEX r_riskassessment_low ON r_riskassessment (low) WHERE low IS NOT NULL;
 CREATE INDEX r_riskassessment_patient ON r_riskassessment (patient_id, d_date DESC NULLS LAST);
 CREATE INDEX r_riskassessment_updated ON r_riskassessment (updated, id);
 CREATE TABLE r_schedule (
@@ -1992,7 +2020,8 @@ CREATE TABLE notice (
 	seen TIMESTAMP WITH TIME ZONE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX notice_unseen ON notice (recipient, at DESC) WHERE seen IS NULL;
+CREATE INDEX notice_recipient ON notice (recipient, id);
+CREATE INDEX notice_unseen ON notice (recipient, patient_id) WHERE seen IS NULL;
 COMMENT ON COLUMN notice.kind IS 'flag-opened | plan-changed | ...';
 COMMENT ON COLUMN notice.recipient IS 'reference';
 CREATE TABLE imported_file (

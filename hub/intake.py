@@ -84,7 +84,7 @@ class _Item:
 
 async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
     """One receipt for each of *batch*, in its order; see `hub.flows.receive_readings`."""
-    holders = await _holders(tx, {one.actor.id for one in batch}, now)
+    holders = await _take_turns_of_holders(tx, {one.actor.id for one in batch}, now)
     items: list[_Item | Refusal] = []
     for one in batch:
         try:
@@ -92,8 +92,6 @@ async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]
         except Refusal as refusal:
             items.append(refusal)
     waiting = [item for item in items if isinstance(item, _Item)]
-    if waiting:
-        await flags.take_turns(tx.pg, {watch.subject_of(one.sent.observation) for one in waiting})
     while waiting:
         # A key sent twice in one batch is a resend or a correction of the first: it waits for the next round.
         first = {one.key: one for one in reversed(waiting)}
@@ -163,13 +161,18 @@ class _Holder:
     pregnant: bool
 
 
-async def _holders(tx: Tx, device_ids: set[str], now: datetime) -> Mapping[str, _Holder]:
-    rows = await tx.pg.execute(
-        f"SELECT id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date, {COUNTS} FROM device"
-        " LEFT JOIN person USING (patient_id) WHERE id = ANY(%s)",
-        (now, list(device_ids)),
-    )
-    return {id_: _Holder(*rest) for id_, *rest in await rows.fetchall()}
+_HOLDERS = f"""
+    WITH held AS MATERIALIZED (
+        SELECT device.id AS device_id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date, {COUNTS}
+        FROM device LEFT JOIN person USING (patient_id) WHERE device.id = ANY(%s)
+    ), taken AS MATERIALIZED ({flags.turns("(SELECT patient_id AS id FROM held WHERE patient_id IS NOT NULL) AS who")})
+    SELECT held.*, (SELECT count(*) FROM taken) FROM held"""
+
+
+async def _take_turns_of_holders(tx: Tx, device_ids: set[str], now: datetime) -> Mapping[str, _Holder]:
+    """Who holds these devices; and `flags.take_turns` for all of them, in the same statement."""
+    rows = await tx.pg.execute(_HOLDERS, (now, list(device_ids)))
+    return {id_: _Holder(*rest) for id_, *rest, _ in await rows.fetchall()}
 
 
 def _item(one: Sent, holder: _Holder | None, now: datetime) -> _Item:

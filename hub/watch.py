@@ -82,10 +82,12 @@ async def evaluate(
     if not new:
         return []
     people = {reading.patient_id for reading in new}
+    # Never released, which would be one more statement for every batch: it ends with the transaction.
+    await tx.pg.execute("SAVEPOINT evaluation")
     try:
-        async with tx.pg.transaction():  # a savepoint
-            findings = await _findings(tx, new, now, await facts_of(tx, people, now) if facts is None else facts)
+        findings = await _findings(tx, new, now, await facts_of(tx, people, now) if facts is None else facts)
     except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
+        await tx.pg.execute("ROLLBACK TO SAVEPOINT evaluation")
         log.error("evaluation failed", people=len(people), **told(error))
         findings = [
             Failure(one, "evaluation", 1, error, tuple(r for r in new if r.patient_id == one)).finding()

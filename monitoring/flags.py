@@ -215,12 +215,15 @@ COLUMNS = tuple(Flag.__dataclass_fields__)
 async def take_turns(pg: psycopg.AsyncConnection[Any], patient_ids: Iterable[str]) -> None:
     """Until the transaction ends nobody else passes here for any of these people. Take it before reading what `decide`
     is given, or two transactions may each open the same flag and one of them fail."""
+    await pg.execute(turns("unnest(%s::text[]) AS id"), (list(patient_ids),))
+
+
+def turns(people: str) -> str:
+    """The statement of `take_turns` for the patients in the column `id` of the relation *people*, as SQL."""
     # In one order everywhere, so that two batches never wait for each other.
-    await pg.execute(
-        """SELECT pg_advisory_xact_lock(number) FROM (
-               SELECT DISTINCT hashtextextended('flag/' || id, 0) AS number FROM unnest(%s::text[]) AS id ORDER BY 1
-           ) AS ordered""",
-        (list(patient_ids),),
+    return (
+        "SELECT pg_advisory_xact_lock(number) FROM ("
+        f"SELECT DISTINCT hashtextextended('flag/' || id, 0) AS number FROM {people} ORDER BY 1) AS ordered"
     )
 
 

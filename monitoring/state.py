@@ -30,7 +30,7 @@ async def load_cases(
             by_patient.setdefault(reading.patient_id, []).append(reading)
     if not by_patient:
         return {}
-    orders = await load_orders(pg, list(by_patient))
+    orders = await load_orders(pg, list(by_patient), telling=True)
     earlier = await _earlier(pg, by_patient, orders)
     cases: dict[str, Case] = {}
     for patient_id, readings in by_patient.items():
@@ -47,10 +47,18 @@ async def load_cases(
     return cases
 
 
-async def load_orders(pg: psycopg.AsyncConnection[Any], patient_ids: Sequence[str]) -> dict[str, dict[str, Order]]:
-    """Active orders by person and measure."""
+_TELLING = " AND num_nonnulls(low_red, low_amber, high_amber, high_red, scale) > 0"
+
+
+async def load_orders(
+    pg: psycopg.AsyncConnection[Any], patient_ids: Sequence[str], *, telling: bool = False
+) -> dict[str, dict[str, Order]]:
+    """Active orders by person and measure. Only those with limits or a scale when *telling*: to a rule, an order that
+    merely asks for readings is as good as none."""
     cursor = await pg.execute(
-        f"SELECT {', '.join(COLUMNS)} FROM monitoring_limit WHERE active AND patient_id = ANY(%s)", (list(patient_ids),)
+        f"SELECT {', '.join(COLUMNS)} FROM monitoring_limit WHERE active AND patient_id = ANY(%s)"
+        + (_TELLING if telling else ""),
+        (list(patient_ids),),
     )
     orders: dict[str, dict[str, Order]] = {}
     async for row in cursor:

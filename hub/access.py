@@ -37,7 +37,7 @@ def visible(actor: Actor) -> Visible:
         area = TYPE_AREAS.get(type_)
         if role is None or area is None:
             return NOTHING
-        if alias in ("access", "team_member", "named"):
+        if alias in ("access", "team_member", "named", "made"):
             raise ValueError(f"{alias!r} would be captured by the inner query")
         if type_ in role.named:
             return _named(actor, role, type_, alias)
@@ -152,6 +152,9 @@ def _named(actor: Actor, role: Role, type_: str, alias: str) -> Sql | None:
     if params == ("_id",):
         kind, _, own_id = actor.reference.partition("/")
         return Sql(f"{alias}.id = %s", (own_id,)) if kind == type_ else NOTHING
+    if params == ("_owner",):
+        made = f"SELECT 1 FROM subscription made WHERE made.id = {alias}.id AND made.account_id = %s"
+        return Sql(f"EXISTS ({made})", (actor.id,))
     keys = [f"{param}={subject}" for param in params for subject in actor.subjects]
     return Sql(
         f"EXISTS (SELECT 1 FROM r_{type_.lower()} named WHERE named.id = {alias}.id AND named.keys && %s::text[])",

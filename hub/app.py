@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from fhir.outcome import Refusal, refuse
@@ -21,11 +22,14 @@ from hub.faults import told
 from hub.fhir_http import refused
 from hub.ingest import Submissions
 from hub.live import Live
+from hub.packing import Packing
 from hub.pages.errors import error_page
 from hub.runtime import Runtime
 from hub.security import Security
 from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
+from hub.subscriptions import courier, websocket
+from hub.subscriptions.targets import Policy
 
 HERE = Path(__file__).parent
 WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_import.run}
@@ -35,6 +39,7 @@ log = structlog.get_logger()
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application. It uses the database of *settings*, or of the environment."""
     chosen = settings or read_settings()
+    policy = Policy.of(chosen.subscription_targets or "", chosen.subscription_http, chosen.subscription_networks or "")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             keeping = [
                 asyncio.create_task(audit.keep_sealing(database)),
                 asyncio.create_task(upkeep.keep(database)),
-                asyncio.create_task(courier.keep(database, policy, f"{chosen.base_url}/fhir" if chosen.base_url else "")),
+                asyncio.create_task(courier.keep(database, policy, chosen.base_url)),
                 asyncio.create_task(jobs.keep(database, WORKS, runtime.wake)),
             ]
             await live.start()
@@ -75,7 +80,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 max_body_bytes=chosen.max_body_bytes,
                 streams=(ingest.PATH, bulk_import.PATH),
                 failed=_failed,
-            )
+            ),
+            Middleware(Packing),
         ],
     )
     app.add_exception_handler(Refusal, _refused)
@@ -84,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(psycopg.OperationalError, _unavailable)
     app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
     ingest.register(app)
+    app.router.routes.append(WebSocketRoute(websocket.PATH, websocket.listen))
     fhir_routes.register(app)
     pages.register(app)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

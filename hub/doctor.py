@@ -150,6 +150,20 @@ def database(connection: psycopg.Connection, settings: Settings, url: str) -> It
         return
     yield Finding("schema", Level.OK, f"revision {revision}")
     yield _accounts(connection, settings)
+    yield subscriptions(connection)
+
+
+def subscriptions(connection: psycopg.Connection) -> Finding:
+    """Those that have stopped, and those that do not get through just now."""
+    rows = connection.execute(
+        "SELECT id, status, error FROM subscription WHERE status = 'error' OR (attempts > 0 AND status <> 'off')"
+        " ORDER BY status DESC, id LIMIT 20"
+    ).fetchall()
+    if not rows:
+        return Finding("subscriptions", Level.OK, "what there is gets through")
+    told = "; ".join(f"{id_} ({'stopped' if status == 'error' else 'tried again'}): {why}" for id_, status, why in rows)
+    remedy = "Put the receiver right; whoever owns a stopped one sends it with the status requested."
+    return Finding("subscriptions", Level.WARN, told, remedy)
 
 
 def _value(connection: psycopg.Connection, query: str) -> object:

@@ -22,6 +22,7 @@ from hub import access, effects, intake, rules, watch
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
+from hub.subscriptions import register
 from monitoring import flags
 from monitoring.limits import Order, to_service_request
 
@@ -48,6 +49,8 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     )
     await rules.permit(tx, actor, changes, before)
     facts = await rules.hold(tx, actor, changes, before, now)
+    if any(change.type == "Subscription" for change in changes):
+        changes = await register.prepare(tx, actor, changes, before)
     written = await effects.carry_out(tx, [actor] * len(changes), changes, before, found, now)
     await effects.suspend(tx, suspensions(facts), now)
     return written

@@ -105,6 +105,11 @@ class Live:
         self._wake(None)
 
     @property
+    def stopping(self) -> bool:
+        """Whether the process is about to end: nothing that stays open by itself should."""
+        return self._stopping
+
+    @property
     def boards(self) -> int:
         """How many boards are open in this process."""
         return len(self._boards)

@@ -34,6 +34,9 @@ PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "emergency.access": "open the record of a person outside one's care for a few hours, with a reason",
         "emergency.review": "look into emergency openings and close them",
         "export": "export records in bulk",
+        "subscription.listen": "be told through a websocket, while connected, of changes to what one may see",
+        "subscription.send": "have the hub send changes to what one may see to another system",
+        "subscription.stop": "see everybody's subscriptions and end them",
         "report.read": "read reports about the hub's work",
         "operations.read": "see the health of the service",
     }
@@ -57,7 +60,8 @@ AREAS: Mapping[str, str] = MappingProxyType(
         "definition": "templates, questionnaires, code lists, medicines",
         "financial": "claims, cover and accounts",
         "audit": "audit events that other systems sent",
-        "operations": "subscriptions and the workings of the service",
+        "subscription": "who asked to be told of what, and where to",
+        "operations": "the workings of the service",
     }
 )
 SHARED_AREAS = frozenset({"directory", "staff", "definition", "operations"})
@@ -89,7 +93,8 @@ _TYPES_OF: dict[str, str] = {
         CoverageEligibilityResponse EnrollmentRequest EnrollmentResponse ExplanationOfBenefit Invoice PaymentNotice
         PaymentReconciliation""",
     "audit": "AuditEvent",
-    "operations": "Subscription TestReport TestScript",
+    "subscription": "Subscription",
+    "operations": "TestReport TestScript",
 }
 
 # FHIR type -> area. A type that is not here is invisible to everybody.
@@ -140,7 +145,8 @@ class Role:
 
     `everyone`: not limited to people in whose care the actor is. `unlinked`: areas whose rows about nobody (a Device
     on the shelf, a Bundle) the role sees. `named`: types of which only rows that name the actor in one of these search
-    parameters are visible (`_id` means the actor's own resource), with or without a care relationship. `team_only`:
+    parameters are visible (`_id` means the actor's own resource, `_owner` those that the actor's account made), with or
+    without a care relationship. `team_only`:
     of the staff, only those in the care teams of people the actor may see.
     """
 
@@ -165,6 +171,8 @@ _ALL_AREAS = frozenset(AREAS)
 _PUBLIC = _words("directory staff definition")
 _CARE = _words("identity consent plan monitoring triage clinical referral messages device") | _PUBLIC
 
+_OWN_SUBSCRIPTIONS = MappingProxyType({"Subscription": ("_owner",)})
+
 _ROLE_LIST = (
     Role(
         "care-coordinator",
@@ -172,11 +180,12 @@ _ROLE_LIST = (
         _words(
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
             approval.record team.assign task.assign task.answer referral.create reading.write reading.correct
-            message.write device.manage access.explain emergency.access report.read"""
+            message.write device.manage access.explain emergency.access report.read subscription.listen"""
         ),
         reads=_CARE,
-        writes=_words("identity consent plan monitoring referral messages device"),
-        unlinked=_words("device"),
+        writes=_words("identity consent plan monitoring referral messages device subscription"),
+        unlinked=_words("device subscription"),
+        named=_OWN_SUBSCRIPTIONS,
         landing="/today",
     ),
     Role(
@@ -196,11 +205,13 @@ _ROLE_LIST = (
         _words(
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
             approval.record team.assign task.assign task.answer referral.create limit.set reading.write
-            reading.correct message.write clinical.write device.manage access.explain emergency.access report.read"""
+            reading.correct message.write clinical.write device.manage access.explain emergency.access report.read
+            subscription.listen"""
         ),
         reads=_CARE,
-        writes=_words("identity consent plan monitoring triage clinical referral messages device"),
-        unlinked=_words("device"),
+        writes=_words("identity consent plan monitoring triage clinical referral messages device subscription"),
+        unlinked=_words("device subscription"),
+        named=_OWN_SUBSCRIPTIONS,
         landing="/mdt",
     ),
     Role(
@@ -264,30 +275,31 @@ _ROLE_LIST = (
         _words(
             """person.search person.register plan.edit approval.record team.assign referral.create reading.write
             reading.correct message.write clinical.write device.manage directory.edit record.import export
-            flag.acknowledge"""
+            flag.acknowledge subscription.listen subscription.send"""
         ),
         reads=_ALL_AREAS - {"audit", "operations"},
         writes=_ALL_AREAS - {"audit", "operations"},
         everyone=True,
         unlinked=_ALL_AREAS - {"audit", "operations"},
+        named=_OWN_SUBSCRIPTIONS,
     ),
     Role(
         "information-governance",
         "Checks who looked at what and whether people agreed; sees no clinical record.",
         _words("audit.read access.explain emergency.review report.read"),
-        reads=_words("audit consent") | _PUBLIC,
+        reads=_words("audit consent subscription") | _PUBLIC,
         everyone=True,
-        unlinked=_words("audit consent"),
+        unlinked=_words("audit consent subscription"),
         landing="/audit",
     ),
     Role(
         "operations",
         "Keeps devices and the service running; sees no clinical record.",
-        _words("device.manage operations.read report.read"),
-        reads=_words("device operations") | _PUBLIC,
-        writes=_words("device operations"),
+        _words("device.manage operations.read report.read subscription.listen subscription.send subscription.stop"),
+        reads=_words("device operations subscription") | _PUBLIC,
+        writes=_words("device operations subscription"),
         everyone=True,
-        unlinked=_words("device operations"),
+        unlinked=_words("device operations subscription"),
         landing="/devices",
     ),
     Role(

@@ -3,6 +3,7 @@
 import os
 import secrets
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -38,6 +39,13 @@ class Settings(BaseSettings):
         default=16 * 1024 * 1024, ge=1024, description="Largest request body, after decompression."
     )
     max_page_size: int = Field(default=1000, ge=1, description="Largest _count of a search.")
+    subscription_targets: str | None = Field(
+        default=None, description="Hosts that notifications may be sent to, comma-separated: ehr.example.org, *.nhs.uk."
+    )
+    subscription_http: bool = Field(default=False, description="Allow notifications to http:// targets, unencrypted.")
+    subscription_networks: str | None = Field(
+        default=None, description="Private networks that notifications may go to, comma-separated: 10.1.0.0/16."
+    )
     hub_hours: str = Field(
         default="Monday to Friday, 9am to 5pm",
         description="When staff look at readings, in the words that patients read.",
@@ -50,6 +58,14 @@ class Settings(BaseSettings):
             value = value.replace("postgres://", "postgresql://", 1)
         if value is not None and not value.startswith("postgresql://"):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("subscription_networks")
+    @classmethod
+    def _networks(cls, value: str | None) -> str | None:
+        for one in (value or "").split(","):
+            if one.strip():
+                ip_network(one.strip())
         return value
 
     @field_validator("base_url")

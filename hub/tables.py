@@ -195,7 +195,8 @@ notice = Table(
     Column("text", Text, nullable=False),
     Column("link", Name, nullable=False),
     Column("seen", DateTime(timezone=True)),
-    Index("notice_unseen", "recipient", text("at DESC"), postgresql_where=text("seen IS NULL")),
+    Index("notice_recipient", "recipient", "id"),
+    Index("notice_unseen", "recipient", "patient_id", postgresql_where=text("seen IS NULL")),
 )
 
 imported_file = Table(

@@ -1,0 +1,329 @@
+"""Carries notifications: derives events, sends them in order, tries again with growing pauses, and gives up aloud.
+
+One process of all does this, whoever holds the lock; nothing is kept in memory that a successor would miss. Each
+subscription has a task of its own while there is something to send, so that a slow receiver delays nobody else.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import structlog
+
+from fhir.outcome import Refusal
+from fhir.store import Connection
+from fhir.subscriptions import Event, notification
+from fhir.wire import encode
+from hub.access import visible
+from hub.db import Database
+from hub.faults import told
+from hub.subscriptions import events, signature
+from hub.subscriptions.horizon import Horizon
+from hub.subscriptions.standing import ACTIVE, ERROR, OFF, PERMISSIONS, REQUESTED, Standing, load, settle
+from hub.subscriptions.targets import NotAllowed, Policy, Target, Unreachable
+
+log = structlog.get_logger()
+
+# Any constant: one courier at a time among all processes on one database.
+LOCK = 0x5CB5C
+TURN = 0.5  # seconds between looks at the record
+STANDBY = 2.0  # seconds between attempts to become the courier
+CLEANING = 3600.0
+AT_ONCE = 4  # transactions of the courier at a time: the pool belongs to the requests
+PATIENCE = timedelta(days=3)
+LONGEST_PAUSE = 3600.0
+
+FHIR_JSON = "application/fhir+json"
+_DUE = """
+SELECT id FROM subscription WHERE status IN ('requested', 'active') AND coalesce(next_attempt, '-infinity') <= now()
+ORDER BY last_sent NULLS FIRST, id
+"""
+
+_WELL = """
+UPDATE subscription SET attempts = 0, failing_since = NULL, next_attempt = NULL, error = NULL
+WHERE id = %s AND attempts > 0 AND status IN ('requested', 'active')
+"""
+
+
+def pause(attempts: int, luck: float) -> float:
+    """Seconds before the next attempt after *attempts* failed ones: 2, 4, 8 ... an hour, each by *luck* (0 to 1) up to
+    half longer, so that those who failed together do not come back together."""
+    return float(min(LONGEST_PAUSE, 2.0 ** min(attempts, 12)) * (1 + luck / 2))
+
+
+class Courier:
+    """Delivers for the database; *policy* says where to, *base_url* (ends in `/fhir`) how the hub calls itself."""
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        base_url: str,
+        target: Callable[[Policy, str, float], Target] = Target,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._policy = policy
+        self._base_url = base_url
+        self._target = target
+        self._now = now
+        self._horizon = Horizon()
+        self._transactions = asyncio.Semaphore(AT_ONCE)
+        self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._random = random.SystemRandom()
+
+    async def turn(self, pg: Connection) -> None:
+        """One look: whoever has something to do is given a task, unless it has one. *pg* is in no transaction."""
+        horizon = await self._horizon.look(pg)
+        rows = await pg.execute(_DUE)
+        for id_ in [str(row[0]) for row in await rows.fetchall()]:
+            if id_ not in self._at_work:
+                self._at_work[id_] = asyncio.create_task(self._work(id_, horizon), name=f"subscription {id_}")
+
+    async def rest(self) -> None:
+        """Wait for the tasks that are under way."""
+        while self._at_work:
+            await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        for task in list(self._at_work.values()):
+            task.cancel()
+        await self.rest()
+
+    async def _work(self, id_: str, horizon: int) -> None:
+        """All that there is to do for one subscription, which is not at work any more when this ends."""
+        try:
+            async with self._transactions, self._database.transaction() as tx:
+                standing = (await load(tx.pg, [id_])).get(id_)
+            if standing is not None:
+                await self._serve(standing, horizon)
+        except psycopg.OperationalError as error:
+            log.warning("subscription waits for the database", subscription=id_, kind=type(error).__name__)
+        except Exception as error:  # the outermost place of this task: it must not spin, nor end in silence
+            log.error("subscription failed", subscription=id_, **told(error))
+            with suppress(psycopg.Error):
+                await self._failed(id_, f"the hub itself failed ({type(error).__name__})")
+        finally:
+            self._at_work.pop(id_, None)
+
+    async def _serve(self, standing: Standing, horizon: int) -> None:
+        try:
+            if standing.owner is None:
+                await self._settle(standing, OFF, "the account that asked for this is closed")
+            elif not standing.owner.can(needed := PERMISSIONS[standing.asked.channel]):
+                await self._settle(standing, OFF, f"the role of who asked for this does not allow it: {needed}")
+            elif standing.asked.end is not None and standing.asked.end <= self._now():
+                await self._end(standing)
+            elif standing.asked.channel == "websocket":
+                await self._listened(standing, horizon)
+            else:
+                await self._hooked(standing, horizon)
+            if standing.attempts:
+                await self._well(standing.id)
+        except Unreachable as error:
+            await self._failed(standing.id, str(error), error.wait)
+        except NotAllowed as error:
+            await self._settle(standing, ERROR, str(error))
+        except Refusal as refusal:
+            await self._settle(standing, ERROR, f"the criteria cannot be answered any more: {refusal}")
+        except psycopg.errors.QueryCanceled:
+            await self._failed(standing.id, "the criteria take too long to answer: narrow them")
+
+    async def _listened(self, standing: Standing, horizon: int) -> None:
+        if standing.status == REQUESTED:
+            await self._settle(standing, ACTIVE, None)
+        await self._derived(standing, horizon)
+
+    async def _hooked(self, standing: Standing, horizon: int) -> None:
+        idle = standing.status == ACTIVE and standing.delivered == standing.events
+        if idle and not self._heartbeat_due(standing) and not await self._derived(standing, horizon):
+            return
+        assert standing.asked.endpoint is not None
+        async with self._target(self._policy, standing.asked.endpoint, standing.asked.timeout) as target:
+            if standing.status == REQUESTED:
+                await self._activate(standing, target)
+            while True:
+                sent = await self._sent(standing.id, target)
+                if not sent and not await self._derived(standing, horizon):
+                    break
+            if self._heartbeat_due(standing):
+                await self._say(standing, target, "heartbeat")
+
+    async def _derived(self, standing: Standing, horizon: int) -> int:
+        """Number what is new; only once all that is numbered has arrived, so that nothing piles up."""
+        while True:
+            async with self._transactions, self._database.transaction() as tx:
+                made = await events.derive(tx, standing, self._base_url, horizon)
+                row = await (
+                    await tx.pg.execute("SELECT position FROM subscription WHERE id = %s", (standing.id,))
+                ).fetchone()
+            if made or row is None or row[0] >= horizon:
+                return made
+            await asyncio.sleep(0)
+
+    async def _sent(self, id_: str, target: Target) -> int:
+        """Send the next events, and note that they arrived; how many they were."""
+        async with self._transactions, self._database.transaction() as tx:
+            standing = (await load(tx.pg, [id_])).get(id_)
+            if standing is None or standing.status != ACTIVE or standing.owner is None:
+                return 0
+            shown = visible(standing.owner)
+            # A search of R4 sends each by itself: only what is about to leave is recorded as having left.
+            most = standing.asked.most if standing.asked.topic is not None else 1
+            found = await events.read(tx.pg, id_, standing.type, shown, standing.delivered, None, most)
+            batch = await events.leave(tx, standing.owner, standing, found, standing.asked.content, self._now())
+        if not batch:
+            return 0
+        if standing.asked.topic is not None:
+            await self._say(standing, target, "event-notification", batch)
+            await self._arrived(id_, batch[-1].number)
+        else:
+            await self._search_event(standing, target, batch[0])
+            await self._arrived(id_, batch[0].number)
+        return len(batch)
+
+    async def _search_event(self, standing: Standing, target: Target, event: Event) -> None:
+        """R4: with a payload the endpoint is a FHIR service that is given the resource, else it is only called."""
+        if event.body is None:
+            return
+        if standing.asked.content == "empty":
+            await self._post(standing, target, "POST", "", b"")
+        else:
+            await self._post(standing, target, "PUT", event.focus, event.body.encode())
+
+    async def _say(self, standing: Standing, target: Target, kind: str, batch: list[Event] | None = None) -> None:
+        said = notification(self._base_url, standing.state, kind, batch or [], standing.asked.content, self._now())
+        await self._post(standing, target, "POST", "", encode(said))
+        if kind != "event-notification":
+            await self._arrived(standing.id, standing.delivered)
+
+    async def _post(self, standing: Standing, target: Target, method: str, path: str, body: bytes) -> None:
+        headers = dict(standing.headers)
+        if body:
+            headers["content-type"] = f"{FHIR_JSON}; charset=utf-8"
+        headers |= {
+            "user-agent": "CareHub",
+            "x-carehub-subscription": standing.id,
+            signature.HEADER: signature.sign(standing.secret, body, int(self._now().timestamp())),
+        }
+        await target.send(method, path, body, headers)
+
+    async def _activate(self, standing: Standing, target: Target) -> None:
+        """With a topic, the endpoint says yes to a handshake first; a search of R4 knows of none."""
+        if standing.asked.topic is not None:
+            await self._say(standing, target, "handshake")
+        await self._settle(standing, ACTIVE, None)
+
+    async def _end(self, standing: Standing) -> None:
+        """Its time is over: say so once, if it can be heard, and turn it off."""
+        await self._settle(standing, OFF, None)
+        if standing.asked.topic is None or standing.asked.endpoint is None or standing.status != ACTIVE:
+            return
+        with suppress(Unreachable, NotAllowed):
+            async with self._target(self._policy, standing.asked.endpoint, standing.asked.timeout) as target:
+                over = (await self._again(standing.id)) or standing
+                await self._say(over, target, "heartbeat")
+
+    async def _again(self, id_: str) -> Standing | None:
+        async with self._transactions, self._database.transaction() as tx:
+            return (await load(tx.pg, [id_])).get(id_)
+
+    def _heartbeat_due(self, standing: Standing) -> bool:
+        every = standing.asked.heartbeat
+        if every is None or standing.status != ACTIVE:
+            return False
+        return self._now() - (standing.last_sent or standing.created) >= timedelta(seconds=every)
+
+    async def _arrived(self, id_: str, number: int) -> None:
+        async with self._transactions, self._database.transaction() as tx:
+            await tx.pg.execute(
+                "UPDATE subscription SET delivered = greatest(delivered, %s), last_sent = %s WHERE id = %s",
+                (number, self._now(), id_),
+            )
+            await tx.pg.execute(_WELL, (id_,))
+
+    async def _well(self, id_: str) -> None:
+        async with self._transactions, self._database.transaction() as tx:
+            await tx.pg.execute(_WELL, (id_,))
+
+    async def _failed(self, id_: str, why: str, wait: float | None = None) -> None:
+        """Note it and come back later; after three days of nothing else, stop and say so."""
+        now = self._now()
+        async with self._transactions, self._database.transaction() as tx:
+            rows = await tx.pg.execute(
+                "UPDATE subscription SET attempts = attempts + 1, failing_since = coalesce(failing_since, %s),"
+                " error = %s WHERE id = %s RETURNING attempts, failing_since",
+                (now, why, id_),
+            )
+            row = await rows.fetchone()
+            if row is None:
+                return
+            attempts, since = row
+            if now - since >= PATIENCE:
+                await settle(
+                    tx, id_, ERROR, f"{why}; given up after {attempts} attempts since {since:%Y-%m-%d %H:%M} UTC", now
+                )
+                log.error("subscription stopped", subscription=id_, why=why, attempts=attempts)
+                return
+            after = max(pause(attempts, self._random.random()), min(wait or 0.0, LONGEST_PAUSE))
+            await tx.pg.execute(
+                "UPDATE subscription SET next_attempt = %s WHERE id = %s", (now + timedelta(seconds=after), id_)
+            )
+        log.warning("subscription not delivered", subscription=id_, why=why, attempts=attempts, again_in=round(after))
+
+    async def _settle(self, standing: Standing, status: str, why: str | None) -> None:
+        async with self._transactions, self._database.transaction() as tx:
+            await settle(tx, standing.id, status, why, self._now())
+        if status == ERROR:
+            log.error("subscription stopped", subscription=standing.id, why=why)
+
+
+async def keep(database: Database, policy: Policy, public: str | None, every: float = TURN) -> None:
+    """For ever: wait until nobody else is the courier, then be it until the connection with the lock is lost.
+
+    *public* is the hub's public address; without one, notifications name resources as `Type/id` only.
+    """
+    base_url = f"{public}/fhir" if public else ""
+    while True:
+        try:
+            if await _needed(database):
+                await _deliver(database, policy, base_url, every)
+        except psycopg.Error as error:
+            log.warning("subscriptions wait for the database", kind=type(error).__name__)
+        await asyncio.sleep(min(STANDBY, every * 4))
+
+
+async def _needed(database: Database) -> bool:
+    """Whether there is anything to deliver, and nobody who does."""
+    async with database.transaction() as tx:
+        rows = await tx.pg.execute("SELECT EXISTS (SELECT 1 FROM subscription WHERE status IN ('requested', 'active'))")
+        row = await rows.fetchone()
+        if row is None or not row[0]:
+            return False
+        row = await (await tx.pg.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK,))).fetchone()
+        return row is not None and bool(row[0])
+
+
+async def _deliver(database: Database, policy: Policy, base_url: str, every: float) -> None:
+    """Be the courier. The lock belongs to a connection, which a process that is killed leaves at once."""
+    courier = Courier(database, policy, base_url)
+    loop = asyncio.get_running_loop()
+    cleaned = loop.time()
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+        row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))).fetchone()
+        if row is None or not row[0]:
+            return
+        try:
+            while True:
+                await courier.turn(connection)
+                if loop.time() - cleaned > CLEANING:
+                    cleaned = loop.time()
+                    async with database.transaction() as tx:
+                        await events.forget_old(tx)
+                await asyncio.sleep(every)
+        finally:
+            await courier.stop()

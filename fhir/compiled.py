@@ -1,12 +1,15 @@
 """The fast half of validation: msgspec structs compiled from the shapes, type by type, when first used.
 
 A struct accepts only what the full inspection accepts as well. It may be stricter where FHIR is rare (a null in an
-array of primitives, a required primitive that is only extended, an absolute reference that does not end in Type/id):
-what it refuses is decided by `fhir.inspection`.
+array of primitives, a required primitive that is only extended, a reference to a contained resource, an absolute one
+that does not end in Type/id): what it refuses is decided by `fhir.inspection`.
+
+FHIR's invariants are asked only where the members of an object leave them in doubt: of the elements while they are
+read, of a resource afterwards, on its own JSON. One of an element that asks beyond it is left to the full half.
 """
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from operator import attrgetter
 from threading import Lock
@@ -15,6 +18,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fhir.fhirpath_values import Scope
+from fhir.inspection import inspect
+from fhir.invariants import Condition, Invariant, Invariants, invariants_of
 from fhir.primitives import MAX_STRING, PRIMITIVES
 from fhir.structure import Choice, Element, Model, Shape, model_of, shape_of
 from fhir.types import SERVED
@@ -30,8 +36,8 @@ _NESTED = Nested()
 def fits(resource: dict[str, Any]) -> bool:
     """Whether *resource*, whose `resourceType` is a served one, certainly conforms. No reasons are given."""
     try:
-        _convert(resource)
-    except msgspec.ValidationError:
+        _convert(resource, _nested)
+    except (msgspec.ValidationError, _Broken):
         return False
     return True
 
@@ -42,19 +48,39 @@ def prepare(*type_names: str) -> None:
         _resource(type_name)
 
 
-def _convert(resource: dict[str, Any]) -> None:
+class _Broken(Exception):
+    """A resource inside does not conform. Not a ValueError, so that it passes through msgspec at once."""
+
+
+def _convert(resource: dict[str, Any], inner: Callable[[type, Any], Any]) -> None:
+    type_name = resource["resourceType"]
     # Decimal counts as a type of its own, so that text is not taken for one.
-    msgspec.convert(resource, _resource(resource["resourceType"]), builtin_types=(Decimal,), dec_hook=_nested)
+    msgspec.convert(resource, _resource(type_name), builtin_types=(Decimal,), dec_hook=inner)
+    rules = _rules[type_name]
+    if (rules.always or not rules.triggers.isdisjoint(resource)) and rules.broken(resource, Scope(resource, resource)):
+        raise msgspec.ValidationError
 
 
 def _nested(kind: type, value: Any) -> Any:
+    """A rare form in one entry must not send a whole bundle to the full half: that one is told at once."""
+    try:
+        return _further(kind, value)
+    except msgspec.ValidationError:
+        if inspect(value):
+            raise _Broken from None
+    return _NESTED
+
+
+def _further(kind: type, value: Any) -> Any:
+    """One below that: told only by its struct, or a bundle in a bundle in a bundle would be walked over and over."""
     if not isinstance(value, dict) or value.get("resourceType") not in SERVED:
-        raise ValueError("not a served resource")
-    _convert(value)
+        raise _Broken
+    _convert(value, _further)
     return _NESTED
 
 
 _resources: dict[str, type[msgspec.Struct]] = {}
+_rules: dict[str, Invariants] = {}
 _compiling = Lock()
 
 
@@ -70,6 +96,7 @@ def _resource(type_name: str) -> type[msgspec.Struct]:
             struct = _struct(model_of(type_name))
             # Makes msgspec work the types out now.
             msgspec.convert({}, dict[str, struct], dec_hook=_nested)  # type: ignore[valid-type]
+            _rules[type_name] = invariants_of(model_of(type_name))
             _resources[type_name] = struct
     return struct
 
@@ -82,7 +109,7 @@ def _struct(model: Model, limit: frozenset[str] | None = None) -> type[msgspec.S
     if (model, limit) in _structs:
         return _structs[model, limit]
     shape = shape_of(model)
-    struct = _untyped_struct(shape, limit)
+    struct = _untyped_struct(model, shape, limit)
     # Structs refer to one another in circles: each is known before its types are worked out.
     _structs[model, limit] = struct
     types: dict[str, Any] = {}
@@ -98,12 +125,12 @@ def _struct(model: Model, limit: frozenset[str] | None = None) -> type[msgspec.S
     return struct
 
 
-def _untyped_struct(shape: Shape, limit: frozenset[str] | None) -> type[msgspec.Struct]:
+def _untyped_struct(model: Model, shape: Shape, limit: frozenset[str] | None) -> type[msgspec.Struct]:
     coded = {("CodeableConcept", "coding"), ("Coding", "code")} if limit else set()
     fields: list[Any] = [("resourceType", Any)] if shape.path in SERVED else []
     rename = {}
     for element in shape.elements.values():
-        field = f"{element.name}_" if keyword.iskeyword(element.name) else element.name
+        field = _field(element.name)
         rename[field] = element.name
         required = element.required or (shape.path, element.name) in coded
         fields.append((field, Any) if required else (field, Any, None))
@@ -116,28 +143,99 @@ def _untyped_struct(shape: Shape, limit: frozenset[str] | None) -> type[msgspec.
         gc=False,
         forbid_unknown_fields=True,
         rename=rename,
-        namespace={"__post_init__": _one_of_each(shape)} if shape.choices else None,
+        omit_defaults=True,
+        namespace=_checked([*_one_of_each(shape), *_held(model, shape)]),
     )
 
 
-def _one_of_each(shape: Shape) -> Callable[[Any], None]:
+Check = Callable[[Any], None]
+
+
+def _checked(checks: list[Check]) -> dict[str, Any] | None:
+    """What msgspec calls once the members of an object are right; a ValueError refuses it."""
+    if len(checks) < 2:
+        return {"__post_init__": checks[0]} if checks else None
+
+    def check(self: Any) -> None:
+        for one in checks:
+            one(self)
+
+    return {"__post_init__": check}
+
+
+def _one_of_each(shape: Shape) -> Iterator[Check]:
     def names(choice: Choice) -> list[str]:
         return [n for name in choice.names for n in ([name, f"_{name}"] if shape.elements[name].primitive else [name])]
 
-    rules = []
-    for choice in shape.choices:
-        present = names(choice)
-        # Two entries keep attrgetter returning a tuple.
-        rules.append((attrgetter(*present, present[0]), len(present), choice.required))
+    def one_of(present: list[str], required: bool) -> Check:
+        size = len(present)
+        # The first stands twice, so that attrgetter always returns a tuple.
+        values_of = attrgetter(*present, present[0])
+        allowed = (size - 1,) if required else (size - 1, size)
 
-    def check(self: Any) -> None:
-        for values_of, size, required in rules:
-            values = values_of(self)[:size]
-            absent = values.count(None)
-            if absent < size - 1 or (required and absent == size):
+        def check(self: Any) -> None:
+            values = values_of(self)
+            if values.count(None) - (values[-1] is None) not in allowed:
                 raise ValueError("one of the choice")
 
+        return check
+
+    for choice in shape.choices:
+        yield one_of(names(choice), choice.required)
+
+
+def _held(model: Model, shape: Shape) -> Iterator[Check]:
+    if shape.path in SERVED:
+        return
+    rules = invariants_of(model)
+    for rule in (*rules.always, *rules.by_trigger):
+        # The pattern of references leaves `#id` to the full half.
+        if rule.key != "ref-1":
+            fields = {name: _field(name) for name in rule.reads if _has_field(shape, name)}
+            yield from (_unless_doubtful(rule, condition, fields) for condition in rule.doubts)
+
+
+def _has_field(shape: Shape, name: str) -> bool:
+    # The `_name` of an array of primitives is left to the full half.
+    return not (name.startswith("_") and shape.elements[name[1:]].many)
+
+
+def _unless_doubtful(rule: Invariant, condition: Condition, fields: dict[str, str]) -> Check:
+    present = [_any_of([fields[name] for name in names if name in fields]) for names in condition.present]
+    absent = _any_of([fields[name] for name in condition.absent if name in fields]) if condition.absent else None
+
+    def check(self: Any) -> None:
+        for is_there in present:
+            if not is_there(self):
+                return
+        if absent is not None and absent(self):
+            return
+        if not rule.local:
+            raise ValueError("to be told by the full half")
+        node = {
+            name: _plain(getattr(self, field)) for name, field in fields.items() if getattr(self, field) is not None
+        }
+        if not rule.holds(node, Scope()):
+            raise ValueError(rule.key)
+
     return check
+
+
+def _any_of(fields: list[str]) -> Callable[[Any], bool]:
+    if len(fields) == 1:
+        one = attrgetter(fields[0])
+        return lambda self: one(self) is not None
+    several = attrgetter(*fields)
+    size = len(fields)
+    return lambda self: several(self).count(None) < size
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, builtin_types=(Decimal,))
+
+
+def _field(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _annotation(shape: Shape, element: Element, limit: frozenset[str] | None) -> Any:
@@ -161,4 +259,4 @@ def _annotation(shape: Shape, element: Element, limit: frozenset[str] | None) ->
 def _literal_reference(targets: frozenset[str] | None) -> str:
     types = "|".join(sorted(targets or SERVED))
     one = rf"(?:{types})/[A-Za-z0-9.\-]{{1,64}}(?:/_history/[A-Za-z0-9.\-]{{1,64}})?"
-    return rf"\A(?:{one}|#\S*|urn:(?:uuid|oid):\S+|(?:{types})\?\S+)\Z"
+    return rf"\A(?:{one}|urn:(?:uuid|oid):\S+|(?:{types})\?\S+)\Z"

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from fhir.fhirpath_values import Scope
+from fhir.invariants import invariants_of
 from fhir.outcome import Issue
 from fhir.primitives import PRIMITIVES
 from fhir.structure import RESOURCE_TYPES, Element, Model, Shape, model_of, shape_of
@@ -22,10 +24,10 @@ def inspect(resource: dict[str, Any]) -> list[Issue]:
     """Every issue of *resource*, at most 100; an empty list when it conforms. `code` is the FHIR IssueType."""
     type_name = resource.get("resourceType")
     path = type_name if isinstance(type_name, str) else "Resource"
-    return list(islice(_resource(resource, path), MAX_ISSUES))
+    return list(islice(_resource(resource, path, Scope()), MAX_ISSUES))
 
 
-def _resource(value: Any, path: str) -> Iterator[Issue]:
+def _resource(value: Any, path: str, around: Scope, contained: bool = False) -> Iterator[Issue]:
     if not isinstance(value, dict):
         yield Issue("structure", f"{path} must be a resource, it is {_kind(value)}", path)
         return
@@ -37,10 +39,22 @@ def _resource(value: Any, path: str) -> Iterator[Issue]:
     elif type_name not in SERVED:
         yield Issue("not-supported", f"{type_name[:64]!r} is no resource type of R4{_hint(type_name, SERVED)}", path)
     else:
-        yield from _object(shape_of(model_of(type_name)), value, path, {"resourceType"})
+        scope = Scope(value, around.root if contained else value, steps=around.steps)
+        yield from _object(model_of(type_name), value, path, scope, {"resourceType"})
 
 
-def _object(shape: Shape, value: Any, path: str, known: set[str] | None = None) -> Iterator[Issue]:
+def _object(model: Model, value: Any, path: str, scope: Scope, known: set[str] | None = None) -> Iterator[Issue]:
+    """What is wrong with the structure, or else which of FHIR's rules it breaks: only sound objects are asked."""
+    found = False
+    for issue in islice(_structure(shape_of(model), value, path, scope, known), MAX_ISSUES):
+        found = True
+        yield issue
+    if not found:
+        for rule in invariants_of(model).broken(value, scope):
+            yield Issue("invariant", f"{path} breaks {rule.key}: {rule.human}", path)
+
+
+def _structure(shape: Shape, value: Any, path: str, scope: Scope, known: set[str] | None) -> Iterator[Issue]:
     if not isinstance(value, dict):
         yield Issue("structure", f"{path} must be an object ({shape.path}), it is {_kind(value)}", path)
         return
@@ -52,7 +66,7 @@ def _object(shape: Shape, value: Any, path: str, known: set[str] | None = None) 
             hint = _hint(key, shape.elements)
             yield Issue("structure", f"{shape.path} has no element {key[:64]!r}{hint}", f"{path}.{key[:64]}")
     for element in shape.elements.values():
-        yield from _element(element, value, f"{path}.{element.choice or element.name}", shape)
+        yield from _element(element, value, f"{path}.{element.choice or element.name}", scope)
     for choice in shape.choices:
         present = [name for name in choice.names if name in value or f"_{name}" in value]
         options = ", ".join(choice.names[:12]) + (", …" if len(choice.names) > 12 else "")
@@ -63,19 +77,19 @@ def _object(shape: Shape, value: Any, path: str, known: set[str] | None = None) 
             yield Issue("required", f"{path} needs one of {options}", f"{path}.{choice.name}")
 
 
-def _element(element: Element, parent: dict[str, Any], path: str, shape: Shape) -> Iterator[Issue]:
+def _element(element: Element, parent: dict[str, Any], path: str, scope: Scope) -> Iterator[Issue]:
     extended = element.primitive and f"_{element.name}" in parent
     if element.name not in parent:
         if element.required and not extended:
             yield Issue("required", f"{path} is required ({element.type}{_codes(element)})", path)
         if extended:
-            yield from _extensions(element, parent[f"_{element.name}"], None, path)
+            yield from _extensions(element, parent[f"_{element.name}"], None, path, scope)
         return
     value = parent[element.name]
     if extended:
-        yield from _extensions(element, parent[f"_{element.name}"], value, path)
+        yield from _extensions(element, parent[f"_{element.name}"], value, path, scope)
     if not element.many:
-        yield from _value(element, value, path, shape)
+        yield from _value(element, value, path, scope)
     elif not isinstance(value, list):
         yield Issue("structure", f"{path} must be an array, it is {_kind(value)}", path)
     elif not value:
@@ -86,14 +100,14 @@ def _element(element: Element, parent: dict[str, Any], path: str, shape: Shape) 
             # A null only holds the place of a primitive that has nothing but an extension.
             if item is None and isinstance(beside, list) and at < len(beside) and beside[at] is not None:
                 continue
-            yield from _value(element, item, f"{path}[{at}]", shape)
+            yield from _value(element, item, f"{path}[{at}]", scope)
 
 
-def _value(element: Element, value: Any, path: str, shape: Shape) -> Iterator[Issue]:
+def _value(element: Element, value: Any, path: str, scope: Scope) -> Iterator[Issue]:
     if element.type == "Resource":
-        yield from _resource(value, path)
+        yield from _resource(value, path, scope, contained=element.name == "contained")
     elif element.model is not None:
-        yield from _object(shape_of(element.model), value, path)
+        yield from _object(element.model, value, path, scope)
         if element.type == "Reference":
             yield from _reference(element, value, path)
         elif element.codes and isinstance(value, dict):
@@ -106,11 +120,11 @@ def _value(element: Element, value: Any, path: str, shape: Shape) -> Iterator[Is
         yield Issue(code, f"{path} must be {PRIMITIVES[element.type].expected}; it is {_shown(value)}", path)
 
 
-def _extensions(element: Element, value: Any, beside: Any, path: str) -> Iterator[Issue]:
+def _extensions(element: Element, value: Any, beside: Any, path: str, scope: Scope) -> Iterator[Issue]:
     """The `_name` of a primitive: an object, or for an array an array as long as the values, null where none."""
-    shape = shape_of(_primitive_extension())
+    model = model_of("FHIRPrimitiveExtension")
     if not element.many:
-        yield from _object(shape, value, path)
+        yield from _object(model, value, path, scope)
         return
     if not isinstance(value, list) or not value:
         yield Issue("structure", f"_{element.name} must be an array with content, as {element.name} is", path)
@@ -119,7 +133,7 @@ def _extensions(element: Element, value: Any, beside: Any, path: str) -> Iterato
         yield Issue("structure", f"{element.name} and _{element.name} must be equally long", path)
     for at, item in enumerate(value):
         if item is not None:
-            yield from _object(shape, item, f"{path}[{at}]")
+            yield from _object(model, item, f"{path}[{at}]", scope)
         elif beside is None:
             yield Issue("structure", f"{path}[{at}] has neither value nor extension", f"{path}[{at}]")
 
@@ -149,10 +163,6 @@ def _concept(element: Element, value: dict[str, Any], path: str) -> Iterator[Iss
     if not any(isinstance(code, str) and code in (element.codes or ()) for code in codes):
         shown = _shown(codes[0]) if codes else "without a coding"
         yield Issue("code-invalid", f"{path} is {shown}{_codes(element)}", path)
-
-
-def _primitive_extension() -> Model:
-    return model_of("FHIRPrimitiveExtension")
 
 
 def _codes(element: Element) -> str:

@@ -4,7 +4,12 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from fhir.structure import Element, Shape, model_of, shape_of
+from minimal import NEEDED, minimal
+
+from fhir.fhirpath_values import Scope
+from fhir.inspection import inspect
+from fhir.invariants import invariants_of
+from fhir.structure import Element, Model, Shape, model_of, shape_of
 
 JSON = dict[str, Any]
 
@@ -42,6 +47,9 @@ EXTENSIONS = [
 # How likely an optional element is, by its depth.
 LIKELY = (0.35, 0.25, 0.12, 0.05, 0.02)
 
+# Chance seldom makes what FHIR's invariants demand of a StructureDefinition.
+ATTEMPTS = 5
+
 
 class Anything:
     """Makes resources; the same seed makes the same. References to a Patient mostly name one of *patients*."""
@@ -51,26 +59,52 @@ class Anything:
         self.patients = patients
 
     def resource(self, type_name: str) -> JSON:
-        made = self._object(shape_of(model_of(type_name)), 0)
-        made.pop("id", None)
-        return {"resourceType": type_name, **made}
+        for _ in range(ATTEMPTS):
+            made = {"resourceType": type_name, **(self._object(model_of(type_name), 0) or {})}
+            made.pop("id", None)
+            if not inspect(made):
+                return made
+        return minimal(type_name)
 
-    def _object(self, shape: Shape, depth: int) -> JSON:
+    def _object(self, model: Model, depth: int) -> JSON | None:
+        """None when what chance made breaks a rule of FHIR that leaving members away does not mend."""
+        shape = shape_of(model)
         if shape.path == "Extension":
             return self._extension(shape, depth)
+        made = self._members(shape, depth)
+        for _ in range(len(made)):
+            broken = invariants_of(model).broken(made, Scope(made, made))
+            if not broken:
+                break
+            optional = [name for name in made if name in broken[0].reads and not self._needed(shape, name)]
+            if optional:
+                del made[self.chance.choice(sorted(optional))]
+            else:
+                made |= NEEDED.get(shape.path, {})
+        if not made and "extension" in shape.elements:
+            made = {"extension": [{"url": "urn:x", "valueBoolean": True}]}
+        return None if invariants_of(model).broken(made, Scope(made, made)) else made
+
+    def _needed(self, shape: Shape, name: str) -> bool:
+        element = shape.elements[name]
+        return element.required or any(choice.required and name in choice.names for choice in shape.choices)
+
+    def _members(self, shape: Shape, depth: int) -> JSON:
         made: JSON = {}
         for element in shape.elements.values():
             if element.choice or element.name in ("contained", "implicitRules"):
                 continue
             if element.required or self._likely(depth):
-                made[element.name] = [self._value(element, depth)] if element.many else self._value(element, depth)
+                value = self._value(element, depth)
+                if value is not None:
+                    made[element.name] = [value] if element.many else value
         for choice in shape.choices:
             if choice.required or self._likely(depth):
                 name = self.chance.choice(choice.names)
-                made[name] = self._value(shape.elements[name], depth)
-        if made or "extension" not in shape.elements:
-            return made
-        return {"extension": [{"url": "urn:x", "valueBoolean": True}]}
+                value = self._value(shape.elements[name], depth)
+                if value is not None:
+                    made[name] = value
+        return made
 
     def _likely(self, depth: int) -> bool:
         return self.chance.random() < LIKELY[min(depth, len(LIKELY) - 1)]
@@ -88,7 +122,7 @@ class Anything:
         if element.type == "CodeableConcept" and element.codes:
             return {"coding": [{"code": self.chance.choice(sorted(element.codes))}]}
         if element.model is not None:
-            return self._object(shape_of(element.model), depth + 1)
+            return self._object(element.model, depth + 1)
         return self.chance.choice(sorted(element.codes) if element.codes else VALUES.get(element.type, TEXTS))
 
     def _reference(self, element: Element) -> JSON:
@@ -102,7 +136,6 @@ class Anything:
             {"reference": f"http://127.0.0.1/fhir/{type_name}/x"},
             {"reference": f"http://other.example/{type_name}/x/_history/2"},
             {"reference": "urn:uuid:zz"},
-            {"reference": "#x"},
             {"reference": "http://" + "x" * 3000},
         ]
         return self.chance.choice(forms)

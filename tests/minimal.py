@@ -25,6 +25,27 @@ PRIMITIVE: JSON = {
     "url": "https://a.example",
     "canonical": "https://a.example/x",
 }
+# What FHIR's invariants demand beyond the cardinalities.
+NEEDED: dict[str, JSON] = {
+    "AllergyIntolerance": {"clinicalStatus": {"coding": [{"code": "active"}]}},
+    "Appointment": {"status": "proposed"},
+    "Appointment.participant": {"actor": {"reference": "Patient/x"}},
+    "AppointmentResponse": {"actor": {"reference": "Patient/x"}},
+    "CapabilityStatement": {"software": {"name": "x"}, "rest": [{"mode": "server"}]},
+    "Consent": {"policyRule": {"text": "x"}},
+    "ImmunizationRecommendation.recommendation": {"targetDisease": {"text": "x"}},
+    "InsurancePlan": {"name": "x"},
+    "Organization": {"name": "x"},
+    "StructureDefinition": {"differential": {"element": [{"id": "x", "path": "urn:x"}]}},
+    "TerminologyCapabilities": {"software": {"name": "x"}},
+    "TriggerDefinition": {"data": [{"type": "Patient"}]},
+    "Linkage": {
+        "item": [
+            {"type": "source", "resource": {"reference": "Patient/x"}},
+            {"type": "alternate", "resource": {"reference": "Patient/y"}},
+        ]
+    },
+}
 
 
 def minimal(type_name: str, **elements: Any) -> JSON:
@@ -40,6 +61,7 @@ def _object(shape: Shape) -> JSON:
     for choice in shape.choices:
         if choice.required:
             made[choice.names[0]] = _value(shape.elements[choice.names[0]])
+    made |= NEEDED.get(shape.path, {})
     if made or "extension" not in shape.elements:
         return made
     return {"extension": [{"url": "urn:x", "valueBoolean": True}]}

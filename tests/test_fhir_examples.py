@@ -32,7 +32,8 @@ def test_an_official_example_that_goes_in_comes_out_equal(path: Path) -> None:
 
 def test_the_fast_half_knows_most_examples_by_itself() -> None:
     accepted = sum(fits(decode(path.read_bytes())) for path in EXAMPLES)
-    assert accepted >= 240
+    # What refers to a contained resource goes to the full half.
+    assert accepted >= 200
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem[:24])

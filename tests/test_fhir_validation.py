@@ -183,9 +183,14 @@ class TestRareForms:
             {"subject": {"reference": "Patient?identifier=a|b"}},
             {"_effectiveDateTime": {"extension": [{"url": "a", "valueCode": "b"}]}},
             {
+                "performer": [{"reference": "#p"}],
                 "contained": [
-                    {"resourceType": "Patient", "name": [{"given": ["A", None], "_given": [None, {"id": "x"}]}]}
-                ]
+                    {
+                        "resourceType": "Patient",
+                        "id": "p",
+                        "name": [{"given": ["A", None], "_given": [None, {"id": "x"}]}],
+                    }
+                ],
             },
         ],
     )

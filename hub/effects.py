@@ -13,6 +13,7 @@ from fhir.store import Change, Key, Stored, Written
 from hub import audit, live, notices, projections, watch
 from hub.db import Tx
 from hub.identity import ENGINE, Actor
+from monitoring import flags
 from monitoring.case import Facts
 from monitoring.readings import Reading
 
@@ -75,15 +76,16 @@ async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:
         resource = one.change.resource
         if resource is None or (about := _about(resource)) is None:
             continue
-        if one.change.type == "Flag" and one.status == 201:
-            kind, text, link = "flag-opened", resource["code"].get("text", "Flag"), f"/patients/{about}"
+        if one.change.type == "Flag" and (one.status == 201 or (one.before and flags.reopened(one.before, resource))):
+            kind = "flag-opened" if one.status == 201 else "flag-reopened"
+            text, link = resource["code"].get("text", "Flag"), f"/flags/{one.change.id}"
         elif one.change.type == "CarePlan" and is_persons_plan(resource):
             kind, text, link = "plan-changed", "The plan was changed", f"/patients/{about}/plan/versions"
         else:
             continue
         recipients = [*members.get(about, ()), *([f"Patient/{about}"] if kind == "plan-changed" else [])]
         told += [
-            notices.Notice(kind, about, recipient, text, link)
+            notices.Notice(kind, about, recipient, text, "/me/plan" if recipient.startswith("Patient/") else link)
             for recipient in recipients
             if recipient != actor.reference
         ]

@@ -9,10 +9,10 @@ from browsing import AXE, DESK, PHONE, Service, held
 STAFF = (
     "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/devices", "/patients/{}",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
-    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/nowhere",
+    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/notices", "/notices?show=all", "/nowhere",
 )  # fmt: skip
 CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/patients/{}/pregnancy", "/flags/{flag}")
-OWN = ("/me", "/me/plan", "/me/readings", "/me/looked")
+OWN = ("/me", "/me/plan", "/me/readings", "/me/looked", "/notices")
 PAGES: dict[str | None, tuple[str, ...]] = {
     None: ("/sign-in", "/sign-in?said=signed-out"),
     "coordinator": STAFF,

@@ -72,3 +72,33 @@ class TestLiveBoard:
             await page.goto("/today")
             await expect(page.locator("#live-state")).to_contain_text("Not live")
             service.problems.clear()
+
+
+class TestNotices:
+    async def test_the_header_counts_on_an_open_board_and_a_notice_leads_to_its_flag(self, service: Service) -> None:
+        person = await cleared(service, 2)
+        async with service.signed_in("coordinator") as page:
+            await page.goto("/notices")
+            if await page.locator("button:has-text('Mark all as read')").count():
+                await page.click("button:has-text('Mark all as read')")
+            await page.goto("/today")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            await service.post(person, "59408-5", 83, "%")
+            await expect(page.locator("#notice-count")).to_contain_text("unread")
+            await page.click("a.hub-notices")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            row = page.locator(".hub-row", has_text="83 %")
+            await expect(row.first).to_be_visible()
+            await row.first.locator("a.hub-row__person").click()
+            await expect(page.locator("h1")).to_contain_text("83 %")
+            await page.goto("/notices")
+            await expect(page.locator(".hub-row", has_text="83 %")).to_have_count(0)
+
+    async def test_an_open_list_takes_in_what_arrives(self, service: Service) -> None:
+        person = await cleared(service, 3)
+        async with service.signed_in("coordinator") as page:
+            await page.goto("/notices")
+            await expect(page.locator("#live-state")).to_have_text("Live")
+            await page.mouse.move(5, 5)
+            await service.post(person, "59408-5", 77, "%")
+            await expect(page.locator(".hub-row--new", has_text="77 %")).to_have_count(1)

@@ -15,6 +15,7 @@ from hub.pages import (
     looked,
     mdt,
     me,
+    notices,
     patients,
     plan,
     pregnancy,
@@ -27,7 +28,7 @@ from hub.pages import (
 )
 from hub.pages.errors import error_page
 
-BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency)
+BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency, notices)
 PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fhir.outcome import Refusal, refuse
-from hub import boards, flows
+from hub import boards, flows, notices
 from hub.identity import Actor
 from hub.pages import person as persons
 from hub.pages import records, words
@@ -45,6 +45,7 @@ async def _page(
         trends = await boards.trends(tx.pg, [(row.patient_id, measure)] if measure else [], since)
         gaps = await boards.gaps(tx.pg, [row.patient_id], now)
         names = await boards.names(tx.pg, {row.acknowledged_by, row.resolved_by})
+        await notices.see(tx.pg, actor, row.patient_id, notices.FLAGS, f"/flags/{flag_id}")
     await runtime(request).reads.record(persons.looked(actor, person.patient_id, "flag", "Flag"))
     trend = trends.get((row.patient_id, measure or ""))
     value, value_when, spoken = trend_words(measure, trend, now)

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fhir.outcome import refuse
-from hub import boards
+from hub import boards, notices
 from hub.pages import person as persons
 from hub.pages import words
 from hub.pages.door import runtime, signed_in, transaction
@@ -33,6 +33,7 @@ async def looked(request: Request) -> Response:
             (mine.person.patient_id, actor.reference, LOOKS),
         )
         found = await rows.fetchall()
+        await notices.see(tx.pg, actor, mine.person.patient_id, notices.LOOKS)
         names = await boards.names(tx.pg, {row[1] for row in found})
     await runtime(request).reads.record(persons.looked(actor, mine.person.patient_id, "who has looked", "AuditEvent"))
     return page(request, "looked.html", actor, here="/me/looked", days=_days(found, names, mine.now), **mine.context())
@@ -43,6 +44,7 @@ ACTIONS = {
     "update": "changed",
     "delete": "took out",
     "export": "copied out",
+    "notify": "was sent",
     "emergency-access": "opened in an emergency:",
     "emergency-review": "looked into the emergency opening of",
 }

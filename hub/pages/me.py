@@ -13,7 +13,7 @@ from care_plans.patient_view import Worse, worse
 from care_plans.versions import since
 from fhir import store
 from fhir.outcome import Refusal, refuse
-from hub import watch
+from hub import notices, watch
 from hub.access import visible
 from hub.db import Tx
 from hub.identity import Actor
@@ -211,6 +211,7 @@ async def plan(request: Request) -> Response:
         if kept is not None:
             letter = await letter_of(tx, actor, person, kept, mine.now, runtime(request).settings.hub_hours)
             await queries.mark_read(tx.pg, kept.plan.id, actor.reference, kept.version, mine.now)
+            await notices.see(tx.pg, actor, person.patient_id, notices.PLANS)
     await runtime(request).reads.record(persons.looked(actor, person.patient_id, "my plan", "CarePlan"))
     return page(
         request, "my_plan.html", actor, here="/me/plan", letter=letter, changes=changes, kept=kept, **mine.context()

@@ -15,7 +15,7 @@ from care_plans.plan import Plan
 from care_plans.versions import Version, since
 from fhir.outcome import Refusal, refuse
 from fhir.store import Written, new_id
-from hub import boards, flows
+from hub import boards, flows, notices
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import person as persons
@@ -43,6 +43,7 @@ async def read(request: Request, patient_id: str) -> Response:
         changes = await _since(tx, kept, before) if kept else []
         author = (await boards.names(tx.pg, {kept.author})).get(kept.author) if kept else None
         readers = await queries.readers(tx.pg, kept.plan.id, patient_id) if kept else []
+        await notices.see(tx.pg, actor, patient_id, notices.PLANS)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "plan", "CarePlan"))
     return page(
         request,
@@ -233,6 +234,7 @@ async def versions(request: Request, patient_id: str) -> Response:
         kept = await _plan(tx, actor, patient_id)
         found = await queries.versions(tx.pg, kept.plan.id)
         names = await boards.names(tx.pg, {version.author for version in found})
+        await notices.see(tx.pg, actor, patient_id, notices.PLANS)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "plan versions", "CarePlan", "history"))
     return page(
         request,

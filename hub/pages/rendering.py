@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
 from hub.identity import Actor
+from hub.notices import readable
 from hub.pages import words
 from hub.roles import ROLES
 from hub.settings import settings
@@ -79,6 +80,7 @@ class Frame:
     role: str | None = None
     csrf: str = ""
     search: bool = False
+    notices: bool = False
     places: tuple[Place, ...] = ()
 
 
@@ -96,6 +98,7 @@ def frame(actor: Actor | None) -> Frame:
         name=actor.name,
         role=role_words(actor.role),
         csrf=actor.csrf or "",
+        notices=bool(readable(actor)),
         search=any(place.href == "/patients" for place in places),
         places=places if len(places) > 1 else (),
     )

@@ -10,7 +10,7 @@ from care_plans.parts import STATUS_WORDS
 from care_plans.tasks import TaskRow
 from fhir.outcome import Refusal
 from fhir.store import Sql
-from hub import boards
+from hub import boards, notices
 from hub.access import may_read, people
 from hub.db import Tx
 from hub.identity import Actor
@@ -29,6 +29,7 @@ async def summary(request: Request, patient_id: str) -> Response:
     demand(actor, "person.search")
     async with transaction(request) as tx:
         context = await _context(tx, actor, patient_id)
+        await notices.see(tx.pg, actor, patient_id, notices.FLAGS)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "summary"))
     return page(request, "summary.html", actor, **context, **hand.fields(f"/patients/{patient_id}/readings"))
 

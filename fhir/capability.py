@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fhir.modifiers import modifiers
+from fhir.patch import JSON_PATCH
 from fhir.registry import SPECS, ResourceSpec
 from fhir.types import LEFT_OUT
 
@@ -14,16 +15,18 @@ JSON = dict[str, Any]
 
 # When what is said here last changed.
 DATE = "2026-11-21"
-_INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type")
+_INTERACTIONS = (
+    "read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type",
+)  # fmt: skip
 INGEST = "https://carehub.example/fhir/OperationDefinition/ingest"
 
 _DOCUMENTATION = (
-    "JSON only. Every reply is limited to the people in whose care the caller is. An unknown or unsupported search "
+    "Every reply is limited to the people in whose care the caller is. An unknown or unsupported search "
     "parameter is refused with the list of those that are known. Searches: _count, _sort (_id, _lastUpdated and "
     "dates), _include and _revinclude (:iterate), chains and _has, _total, _summary, _elements; pages are followed by "
-    "their next link. Conditional references and If-None-Exist must match one resource. Required bindings, reference "
-    "targets and the rules of the hub (approval before a plan, one active plan) are checked on every write. Not "
-    "supported: XML, PATCH, conditional update and delete"
+    "their next link. Criteria of conditional writes and references must name one resource among "
+    "those that the caller sees; several: 412. Patches are JSON Patch, or FHIRPath Patch (Parameters), also inside bundles. Required bindings, reference "
+    "targets and the rules of the hub (approval before a plan, one active plan) are checked on every write"
 )
 _SECURITY = (
     "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "
@@ -49,7 +52,8 @@ def statement(base_url: str, operations: Declared) -> JSON:
         "software": {"name": "Care Hub", "version": version("care-hub")},
         "implementation": {"description": "Care Hub", "url": base_url},
         "fhirVersion": "4.0.1",
-        "format": ["json", "application/fhir+json"],
+        "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
+        "patchFormat": [JSON_PATCH, "application/fhir+json", "application/fhir+xml"],
         "rest": [_server(operations)],
     }
 
@@ -88,8 +92,9 @@ def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
         "updateCreate": True,
         "conditionalCreate": True,
         "conditionalRead": "full-support",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "conditionalUpdate": True,
+        # Criteria that name several records mean none of them: a slip must not delete many.
+        "conditionalDelete": "single",
         "searchParam": params,
     }
     if includes:

@@ -1,65 +1,47 @@
-"""Batches and transactions carried out: through the same flows, searches and audit as single requests."""
+"""Batches and transactions: their entries carried out together or each alone, and the bundle that answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from fhir import bundle as bundles
-from fhir import search, store
-from fhir.bundle import Condition, Plan, Step
+from fhir.bundle import Plan
+from fhir.matching import claim
 from fhir.outcome import Refusal, outcome_of, refuse
-from fhir.store import Change, Stored, Written, instant
+from fhir.steps import LOOKS, Step, entry_of
+from fhir.store import instant
 from fhir.validation import check
 from fhir.wire import encode
-from hub import audit, fhir_reads, flows, intake
-from hub.access import visible
+from hub import audit, flows, intake
 from hub.db import Tx
 from hub.fhir_http import said
 from hub.identity import Actor
-from monitoring.doubts import Doubt
+from hub.steps import Answer, Answers, Service, carry_out, of_written
 
 JSON = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What answers need to know of the service: its address (ends in `/fhir`), what signs cursors, its largest page."""
+async def transaction(
+    tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None, seen: list[audit.Entry]
+) -> JSON:
+    """All entries or none, in the caller's transaction. Refusal says which entry, where that is known.
 
-    base_url: str
-    secret: bytes
-    max_page: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one entry is answered. `version` 0 has no ETag; `body` is JSON text or an encodable value."""
-
-    status: int
-    type: str = ""
-    id: str | None = None
-    version: int = 0
-    updated: datetime | None = None
-    body: Any = None
-    refusal: Refusal | None = None
-    looked: bool = False
-    doubts: Sequence[Doubt] = ()
-
-
-async def transaction(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None) -> JSON:
-    """All entries or none, in the caller's transaction. Refusal says which entry, where that is known."""
-    answers = await carry_out(tx, actor, bundles.plan(bundle, service.base_url), service)
+    *seen* takes the rows that belong in the trail even if this is refused and rolled back.
+    """
+    answers = await carry_out(tx, actor, bundles.plan(bundle, service.base_url), service, seen)
     return _response("transaction-response", answers, service, prefer)
 
 
-async def batch(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None) -> JSON:
+async def batch(
+    tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None, seen: list[audit.Entry]
+) -> JSON:
     """Each entry alone: one that is refused is undone and answered with its reason, the others stand."""
     entries = bundle.get("entry", [])
+    bundles.bounded(entries)
     names = frozenset(entry["fullUrl"] for entry in entries if "fullUrl" in entry)
-    answers: dict[int, Answer] = {}
+    answers: Answers = {}
     plans: list[Plan] = []
     for position, entry in enumerate(entries):
         try:
@@ -70,11 +52,13 @@ async def batch(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: st
         refusals = [
             (actor, encode(entries[position].get("resource")), one.refusal)
             for position, one in answers.items()
-            if one.refusal
+            if one.refusal and position is not None
         ]
         await intake.file_refusals(tx, refusals)
         answers |= await _received(tx, actor, [plan.steps[0] for plan in plans])
     else:
+        # All at once: an entry that waited for criteria while it held what others wait for would stop both.
+        await claim(tx.pg, {condition for plan in plans for condition in plan.conditions()})
         plans.sort(key=lambda plan: bundles.order(plan.steps[0]))
         answers |= await _together(tx, actor, [plan for plan in plans if _only_writes(plan)], service)
         for plan in plans:
@@ -84,22 +68,23 @@ async def batch(tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: st
 
 
 def _alone(entry: JSON, position: int, names: frozenset[str], service: Service) -> Plan:
-    step = bundles.entry_of(entry, position, service.base_url)
-    if step.resource is not None:
-        check(step.resource)
-    return bundles.alone(step, names, entry.get("fullUrl"))
+    if "resource" in entry:
+        check(entry["resource"])
+    return bundles.alone(entry_of(entry, position, service.base_url), names, entry.get("fullUrl"))
 
 
-async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Service) -> dict[int, Answer]:
+async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Service) -> Answers:
     """Carry out what is wanted as one set, which is fast; if that is refused, each half by itself, down to one."""
     if not plans:
         return {}
-    whole = Plan("batch", tuple(step for plan in plans for step in plan.steps))
+    whole = Plan(tuple(step for plan in plans for step in plan.steps))
+    seen: list[audit.Entry] = []
     try:
         async with tx.pg.transaction():  # a savepoint
-            return await carry_out(tx, actor, whole, service)
+            return await carry_out(tx, actor, whole, service, seen)
     except Refusal as refusal:
         if len(plans) == 1:
+            await audit.record(tx.pg, seen)
             return {whole.steps[0].position: Answer(refusal.status, refusal=refusal)}
     middle = len(plans) // 2
     first = await _together(tx, actor, plans[:middle], service)
@@ -108,127 +93,34 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
 
 def _only_writes(plan: Plan) -> bool:
     step = plan.steps[0]
-    return step.method in _CHANGES and step.unless is None and not plan.sought()
+    plain = step.where is None and step.patch is None and step.exists is None
+    return step.method not in LOOKS and plain and not plan.sought()
 
 
-async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> dict[int, Answer]:
+async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> Answers:
     """Readings of a device, each accepted, known already, or refused and kept with its reason."""
-    answers: dict[int, Answer] = {}
+    answers: Answers = {}
     readings: list[Step] = []
     for step in steps:
-        if step.method == "POST" and step.type == "Observation" and step.unless is None:
+        if step.method == "POST" and step.type == "Observation" and step.where is None:
             readings.append(step)
         else:
-            refusal = refuse(403, "forbidden", "a device may only create Observations", f"{step.path}.request")
+            refusal = refuse(403, "forbidden", "a device may only create Observations", step.at("request"))
             answers[step.position] = Answer(403, refusal=refusal)
     sent = [intake.sent(actor, step.resource, encode(step.resource)) for step in readings if step.resource]
     for step, receipt in zip(readings, await flows.receive_readings(tx, sent), strict=True):
         if receipt.refusal is not None:
             answers[step.position] = Answer(receipt.refusal.status, refusal=receipt.refusal)
         elif receipt.written is not None:
-            answers[step.position] = _of_written(receipt.written, receipt.doubts)
+            answers[step.position] = of_written(receipt.written, receipt.doubts)
         else:
             answers[step.position] = Answer(200, "Observation", receipt.observation_id, doubts=receipt.doubts)
     return answers
 
 
-async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service) -> dict[int, Answer]:
-    """The answers to all steps by their positions, or Refusal."""
-    found = await _look_up(tx, actor, plan)
-    plan = plan.bound({condition: stored.id if stored else None for condition, stored in found.items()})
-    answers: dict[int, Answer] = {}
-    changes: list[tuple[Step, Change]] = []
-    for step in plan.steps:
-        if step.existing is not None:
-            assert step.unless is not None
-            stored = found[step.unless]
-            assert stored is not None
-            answers[step.position] = replace(_of_stored(stored), looked=False)
-        elif step.method in _CHANGES:
-            assert step.id is not None
-            method = _CHANGES[step.method]
-            changes.append((step, Change(method, step.type, step.id, step.resource, step.if_match)))
-    try:
-        written = await flows.write(tx, actor, [change for _, change in changes])
-    except Refusal as refusal:
-        raise _located(refusal, [step for step, _ in changes]) from None
-    for (step, _), one in zip(changes, written, strict=True):
-        answers[step.position] = _of_written(one, one.doubts if isinstance(one, intake.Kept) else ())
-    for step in plan.steps:
-        if step.method in ("GET", "HEAD"):
-            answers[step.position] = await _look(tx, actor, step, service)
-    return answers
-
-
-_CHANGES: Any = {"POST": "create", "PUT": "update", "DELETE": "delete"}
-
-
-async def existing(tx: Tx, actor: Actor, condition: Condition) -> Stored | None:
-    """The one resource that meets *condition*, among those the actor may see; None for none.
-
-    Whoever creates under the same condition waits until the caller's transaction ends, so two devices or systems that
-    ask at once do not both create. Refusal 412 when several meet it.
-    """
-    await search.claim(tx.pg, condition.type, condition.query)
-    return await _match(tx, actor, condition)
-
-
-async def _look_up(tx: Tx, actor: Actor, plan: Plan) -> dict[Condition, Stored | None]:
-    found: dict[Condition, Stored | None] = {}
-    for condition in plan.conditions():
-        found[condition] = await existing(tx, actor, condition)
-    for condition in plan.sought() - found.keys():
-        found[condition] = await _match(tx, actor, condition)
-    return found
-
-
-async def _match(tx: Tx, actor: Actor, condition: Condition) -> Stored | None:
-    matches = await search.matches(tx.pg, condition.type, condition.query, visible(actor), 2)
-    if len(matches) > 1:
-        raise refuse(412, "multiple-matches", f"more than one {condition.type} matches {condition}")
-    return matches[0] if matches else None
-
-
-async def _look(tx: Tx, actor: Actor, step: Step, service: Service) -> Answer:
-    if step.id is None:
-        page = await search.search(
-            tx.pg, step.type, step.query, visible(actor), service.base_url, service.secret, service.max_page
-        )
-        await audit.record(tx.pg, fhir_reads.searched(actor, step.type, page))
-        return Answer(200, body=page.as_bytes().decode(), looked=True)
-    if step.version is None:
-        stored = await store.read(tx.pg, step.type, step.id, visible(actor))
-    else:
-        stored = await store.vread(tx.pg, step.type, step.id, step.version, visible(actor))
-    action = "read" if step.version is None else "vread"
-    await audit.record(tx.pg, [fhir_reads.looked(actor, action, stored)])
-    if step.if_none_match == stored.version:
-        return replace(_of_stored(stored), status=304, body=None)
-    return _of_stored(stored)
-
-
-def _of_stored(stored: Stored) -> Answer:
-    return Answer(200, stored.type, stored.id, stored.version, stored.updated, stored.body, looked=True)
-
-
-def _of_written(one: Written, doubts: Sequence[Doubt] = ()) -> Answer:
-    return Answer(one.status, one.change.type, one.change.id, one.version, one.updated, one.body, doubts=doubts)
-
-
-def _located(refusal: Refusal, steps: Sequence[Step]) -> Refusal:
-    """Where only one entry writes the type that an issue names, the issue says which entry."""
-    issues = []
-    for issue in refusal.issues:
-        type_, dot, rest = (issue.expression or "").partition(".")
-        about = [step for step in steps if step.type == type_]
-        if len(about) == 1:
-            issue = replace(issue, expression=f"{about[0].path}.resource{dot}{rest}")
-        issues.append(issue)
-    return Refusal(refusal.status, issues, refusal.headers)
-
-
-def _response(kind: str, answers: dict[int, Answer], service: Service, prefer: str | None) -> JSON:
-    entries = [_entry(answers[position], service, prefer) for position in sorted(answers)]
+def _response(kind: str, answers: Mapping[int | None, Answer], service: Service, prefer: str | None) -> JSON:
+    ordered = sorted(answers, key=lambda position: position or 0)
+    entries = [_entry(answers[position], service, prefer) for position in ordered]
     response: JSON = {"resourceType": "Bundle", "type": kind}
     return response | {"entry": entries} if entries else response
 

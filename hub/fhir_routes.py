@@ -16,17 +16,18 @@ from starlette.types import Receive, Scope, Send
 
 from fhir.capability import statement
 from fhir.outcome import Issue, Refusal, refuse
+from fhir.patch import JSON_PATCH
 from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
 from hub import audit, interactions, operations
-from hub.bundles import Service
 from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
-from hub.fhir_http import answer, base_of, check_media, parameters, preference, refused
+from hub.fhir_http import FHIR_JSON, FHIR_XML, answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
 from hub.operations import Handler
 from hub.runtime import Runtime
 from hub.security import SAFE_METHODS, check_csrf
+from hub.steps import Service
 
 # So that memory stays bounded, whoever sends and however much.
 LARGE_AT_ONCE = 2
@@ -68,7 +69,7 @@ class Fhir:
         prefer = preference(request.headers.get("prefer"))
         call = Call(request, runtime, actor, service, False, query, path, prefer)
         try:
-            if request.method in ("POST", "PUT"):
+            if request.method in ("POST", "PUT", "PATCH"):
                 async with self._body(call):
                     return await handler(call)
             return await handler(call)
@@ -116,7 +117,19 @@ class Fhir:
         return b"".join(pieces)
 
 
-_ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
+def _check_media(call: Call) -> None:
+    if call.request.method != "PATCH":
+        operation = operations.asked(call.path)
+        return check_media(call.header("content-type"), operation.media if operation else ())
+    try:
+        check_media(call.header("content-type"), (JSON_PATCH,))
+    except Refusal as refusal:
+        # RFC 5789: what is read instead.
+        refusal.headers["Accept-Patch"] = f"{JSON_PATCH}, {FHIR_JSON}, {FHIR_XML}"
+        raise
+
+
+_ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 
 def register(app: FastAPI) -> None:
@@ -141,6 +154,11 @@ def _handler(method: str, path: list[str]) -> Handler | None:
     return known[asked]
 
 
+def _changing() -> dict[str, Handler | None]:
+    """At an id, or with criteria at the type."""
+    return {"PUT": interactions.update, "PATCH": interactions.patch, "DELETE": interactions.delete}
+
+
 def _interactions(path: list[str]) -> dict[str, Handler | None]:
     operation = operations.asked(path)
     if operation is not None:
@@ -157,13 +175,13 @@ def _interactions(path: list[str]) -> dict[str, Handler | None]:
         raise _unknown_type(type_)
     match rest:
         case []:
-            return {"GET": interactions.find, "POST": interactions.create}
+            return {"GET": interactions.find, "POST": interactions.create, **_changing()}
         case ["_search"]:
             return {"POST": interactions.find_by_form}
         case ["_history"]:
             return {"GET": interactions.history}
         case [id_] if ID.fullmatch(id_):
-            return {"GET": interactions.read, "PUT": interactions.update, "DELETE": interactions.delete}
+            return {"GET": interactions.read, **_changing()}
         case [id_, "_history"] if ID.fullmatch(id_):
             return {"GET": interactions.history}
         case [id_, "_history", _] if ID.fullmatch(id_):

@@ -9,22 +9,23 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fhir import bundle as bundles
 from fhir import search, store
+from fhir.bundle import single
 from fhir.outcome import Refusal, refuse
-from fhir.store import Change, Stored, new_id
+from fhir.patch import JSON_PATCH, Patch, of_json
+from fhir.steps import CONDITIONS, step
+from fhir.store import Stored
 from fhir.validation import check, parse
 from fhir.wire import decode
-from hub import audit, flows, ingest, intake
-from hub import bundles as carrying_out
+from hub import audit, bundles, ingest, intake
 from hub.access import visible
-from hub.bundles import Service
 from hub.db import Tx
 from hub.fhir_formats import shape
-from hub.fhir_http import FORM, answer, decoded, http_date, last_modified, localise, parameters, said
+from hub.fhir_http import FHIR_JSON, FORM, answer, decoded, http_date, last_modified, localise, parameters, said
 from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
+from hub.steps import Answer, Service, carry_out
 from monitoring.doubts import Doubt
 
 DOUBT = "CareHub-Doubt"
@@ -134,21 +135,10 @@ async def history(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response:
-    _no_parameters(call)
-    with_condition = call.header("if-none-exist")
-    if call.actor.kind == "device" and call.type == "Observation" and with_condition is None:
+    if call.actor.kind == "device" and call.type == "Observation" and call.header("if-none-exist") is None:
+        _no_parameters(call)
         return await _reading(call)
-    async with kept_if_refused(call):
-        resource = await _resource(call, call.type)
-        condition = (
-            bundles.condition(call.type, with_condition, "If-None-Exist") if with_condition is not None else None
-        )
-        change = Change("create", call.type, new_id(), resource)
-        async with call.runtime.database.transaction() as tx:
-            if condition is not None and (stored := await carrying_out.existing(tx, call.actor, condition)):
-                await audit.record(tx.pg, [looked(call.actor, "read", stored)])
-                return _written(call, 200, stored, location=True)
-            return await _write(call, tx, change)
+    return await update(call)
 
 
 async def _reading(call: Call) -> Response:
@@ -168,31 +158,57 @@ async def _reading(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    _no_parameters(call)
+    """POST or PUT of a resource: at an id, or where criteria say which one is meant."""
     async with kept_if_refused(call):
-        if call.header("if-none-match") is not None:
-            raise refuse(400, "not-supported", "an update takes If-Match; to create once, POST with If-None-Exist")
-        resource = await _resource(call, call.type)
-        if resource.get("id") != call.id:
-            found = resource.get("id")
-            text = f"the resource must have the id of the address, {call.id}; it has {found or 'none'}"
-            raise refuse(400, "invalid", text, f"{call.type}.id")
-        if_match = call.header("if-match")
-        expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
-        async with call.runtime.database.transaction() as tx:
-            return await _write(call, tx, Change("update", call.type, call.id, resource, expected))
+        return await _carried_out(call, await _resource(call, call.type))
+
+
+async def patch(call: Call) -> Response:
+    """PATCH: JSON Patch, or the Parameters of a FHIRPath Patch."""
+    media = (call.header("content-type") or FHIR_JSON).partition(";")[0].strip().lower()
+    carried = of_json(call.raw) if media == JSON_PATCH else parse(call.raw, "Parameters").resource
+    return await _carried_out(call, carried)
 
 
 async def delete(call: Call) -> Response:
-    _no_parameters(call)
-    if_match = call.header("if-match")
-    expected = bundles.etag(if_match, "If-Match") if if_match is not None else None
-    async with call.runtime.database.transaction() as tx:
-        [written] = await flows.write(tx, call.actor, [Change("delete", call.type, call.id, None, expected)])
-    headers = {"ETag": f'W/"{written.version}"'} if written.version else {}
+    return await _carried_out(call, None)
+
+
+async def _carried_out(call: Call, carried: dict[str, Any] | Patch | None) -> Response:
+    """The one step that the request asks for, carried out like the entry of a transaction."""
+    conditions = {name: text for name, header in CONDITIONS.items() if (text := call.header(header)) is not None}
+    # On anything but GET it is to be ignored (RFC 9110).
+    conditions.pop("ifModifiedSince", None)
+    wanted = step(call.request.method, call.path, call.query, carried, conditions)
+    async with _looking(call) as (tx, seen):
+        [done] = (await carry_out(tx, call.actor, single(wanted), call.service, seen)).values()
+    if wanted.method == "DELETE":
+        return _deleted(call, done)
+    assert done.id is not None
+    assert done.updated is not None
+    stored = Stored(done.type, done.id, done.version, done.updated, None, done.body)
+    return _written(call, done.status, stored, wanted.method == "POST" or done.status == 201, done.doubts)
+
+
+def _deleted(call: Call, done: Answer) -> Response:
+    headers = {"ETag": f'W/"{done.version}"'} if done.version else {}
     if call.prefer == "OperationOutcome":
-        return answer(200, said(f"{call.type}/{call.id} is deleted"), headers)
+        name = f"{done.type}/{done.id} is deleted" if done.id else "nothing matches, so there was nothing to delete"
+        return answer(200, said(name), headers)
     return answer(204, None, headers)
+
+
+@asynccontextmanager
+async def _looking(call: Call) -> AsyncIterator[tuple[Tx, list[audit.Entry]]]:
+    """A transaction, and rows that are kept in the trail when it is refused: it had looked at these records."""
+    seen: list[audit.Entry] = []
+    try:
+        async with call.runtime.database.transaction() as tx:
+            yield tx, seen
+    except Refusal:
+        if seen:
+            await call.runtime.reads.record(*seen)
+        raise
 
 
 async def bundle(call: Call) -> Response:
@@ -205,12 +221,12 @@ async def bundle(call: Call) -> Response:
             raise refuse(400, "invalid", text, "Bundle.type")
         call.raw = call.raw[: intake.LARGEST_KEPT]
         localise(resource, call.service.base_url)
-        async with call.runtime.database.transaction() as tx:
-            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer)
+        async with _looking(call) as (tx, seen):
+            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer, seen)
     return answer(200, response)
 
 
-_CARRYING_OUT = {"batch": carrying_out.batch, "transaction": carrying_out.transaction}
+_CARRYING_OUT = {"batch": bundles.batch, "transaction": bundles.transaction}
 
 
 def _opened(raw: bytes) -> dict[str, Any]:
@@ -220,13 +236,6 @@ def _opened(raw: bytes) -> dict[str, Any]:
         raise refuse(400, "invalid", "a Bundle is posted here", "Resource.resourceType")
     check(_without_resources(resource) if resource.get("type") == "batch" else resource)
     return resource
-
-
-async def _write(call: Call, tx: Tx, change: Change) -> Response:
-    [written] = await flows.write(tx, call.actor, [change])
-    stored = Stored(change.type, written.change.id, written.version, written.updated, None, written.body)
-    doubts = written.doubts if isinstance(written, intake.Kept) else ()
-    return _written(call, written.status, stored, change.method == "create" or written.status == 201, doubts)
 
 
 def _written(call: Call, status: int, stored: Stored, location: bool, doubts: Sequence[Doubt] = ()) -> Response:
@@ -280,5 +289,4 @@ async def kept_if_refused(call: Call) -> AsyncIterator[None]:
 def _no_parameters(call: Call) -> None:
     if call.query:
         names = ", ".join(sorted({name[:64] for name, _ in call.query}))
-        conditional = "conditional update and delete are not supported; " if call.request.method != "GET" else ""
-        raise refuse(400, "not-supported", f"{conditional}this address takes no parameters, it was given {names}")
+        raise refuse(400, "not-supported", f"this address takes no parameters, it was given {names}")

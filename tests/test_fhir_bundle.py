@@ -1,11 +1,15 @@
 """What a bundle asks for, in which order, and what its references mean."""
 
+from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from fhir.bundle import Condition, alone, entry_of, plan
+from fhir.bundle import alone, plan
 from fhir.outcome import Refusal
+from fhir.steps import Condition, entry_of
+from fhir.wire import encode
 
 BASE = "https://hub.example/fhir"
 JSON = dict[str, Any]
@@ -30,6 +34,13 @@ def patient(**elements: Any) -> JSON:
 
 def about(reference: str, **elements: Any) -> JSON:
     return {"resourceType": "Condition", "subject": {"reference": reference}, **elements}
+
+
+REMOVAL = {
+    "resourceType": "Binary",
+    "contentType": "application/json-patch+json",
+    "data": b64encode(b'[{"op":"remove","path":"/active"}]').decode(),
+}
 
 
 def reasons(bundle: JSON) -> list[tuple[str | None, str]]:
@@ -63,7 +74,7 @@ class TestOrder:
     def test_versions_and_addresses_of_this_hub(self) -> None:
         step = entry_of(entry("PUT", f"{BASE}/Patient/a", patient(id="a"), ifMatch='W/"3"'), 0, BASE)
         assert (step.id, step.if_match) == ("a", 3)
-        assert entry_of(entry("GET", "Patient/a/_history/2"), 0, BASE).version == 2
+        assert entry_of(entry("GET", f"{BASE}/Patient/a/_history/2"), 0, BASE).path == ("Patient", "a", "_history", "2")
 
 
 class TestReferences:
@@ -137,7 +148,7 @@ class TestReferences:
             BASE,
         )
         condition = Condition("Patient", (("identifier", "a|1"),))
-        assert made.conditions() == [condition]
+        assert made.conditions() == {condition}
         met = made.bound({condition: "known"})
         assert met.steps[0].existing == "known"
         assert met.steps[1].resource == about("Patient/known")
@@ -154,6 +165,127 @@ class TestReferences:
         assert caught.value.issues[0].expression == "Bundle.entry[0].resource"
 
 
+class TestCriteria:
+    CONDITION = Condition("Patient", (("identifier", "a|1"),))
+
+    def put(self, **elements: Any) -> JSON:
+        return entry("PUT", "Patient?identifier=a%7C1", patient(**elements), TestReferences.URN)
+
+    def test_an_update_goes_to_what_meets_them_and_references_follow(self) -> None:
+        made = plan(transaction(self.put(), entry("POST", "Condition", about(TestReferences.URN))), BASE)
+        assert made.conditions() == {self.CONDITION}
+        posted, put = made.bound({self.CONDITION: "known"}).steps
+        assert (put.id, put.existing, posted.resource) == ("known", "known", about("Patient/known"))
+
+    def test_an_update_of_nothing_creates_under_the_id_given_or_a_new_one(self) -> None:
+        (given,) = plan(transaction(self.put(id="mine")), BASE).bound({self.CONDITION: None}).steps
+        assert (given.id, given.existing) == ("mine", None)
+        (new,) = plan(transaction(self.put()), BASE).bound({self.CONDITION: None}).steps
+        assert new.id not in (None, "mine")
+
+    def test_another_id_than_the_one_that_is_meant_is_refused(self) -> None:
+        with pytest.raises(Refusal) as caught:
+            plan(transaction(self.put(id="mine")), BASE).bound({self.CONDITION: "known"})
+        assert (caught.value.status, caught.value.issues[0].expression) == (400, "Bundle.entry[0].resource.id")
+
+    def test_a_deletion_of_nothing_is_done_and_a_patch_of_nothing_is_not(self) -> None:
+        (gone,) = (
+            plan(transaction(entry("DELETE", "Patient?identifier=a%7C1")), BASE).bound({self.CONDITION: None}).steps
+        )
+        assert gone.id is None
+        with pytest.raises(Refusal) as caught:
+            plan(transaction(entry("PATCH", "Patient?identifier=a%7C1", REMOVAL)), BASE).bound({self.CONDITION: None})
+        assert caught.value.status == 404
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            entry("PUT", "Patient/known", patient(id="known")),
+            entry("DELETE", "Patient/known"),
+            entry("PATCH", "Patient/known", REMOVAL),
+            entry("DELETE", "Patient?name=x"),
+            entry("POST", "Patient", patient(), ifNoneExist="name=x"),
+        ],
+    )
+    def test_entries_that_turn_out_to_be_about_one_resource_name_both(self, other: JSON) -> None:
+        met = {self.CONDITION: "known", Condition("Patient", (("name", "x"),)): "known"}
+        with pytest.raises(Refusal) as caught:
+            plan(transaction(other, self.put()), BASE).bound(met)
+        (issue,) = caught.value.issues
+        assert (caught.value.status, issue.expression) == (400, "Bundle.entry[1].request.url")
+        assert f"Bundle.entry[0] ({other['request']['method']}" in issue.diagnostics
+        assert "Bundle.entry[1] (PUT Patient?identifier=a%7C1)" in issue.diagnostics
+
+    def test_one_criteria_twice_is_refused_before_anything_is_asked(self) -> None:
+        created = entry("POST", "Patient", patient(), ifNoneExist="identifier=a|1")
+        for other in (created, entry("DELETE", "Patient?identifier=a%7C1")):
+            ((_, text),) = reasons(transaction(created, other))
+            assert "Bundle.entry[0] and Bundle.entry[1] have the same criteria" in text
+
+
+class TestPatches:
+    def test_what_a_patch_brings_is_linked_too(self) -> None:
+        link = TestReferences.URN
+        operations = [
+            {"op": "add", "path": "/subject", "value": {"reference": link}},
+            {"op": "replace", "path": "/recorder/reference", "value": link},
+            {"op": "replace", "path": "/note/0/text", "value": link},
+        ]
+        binary = {**REMOVAL, "data": b64encode(encode(operations)).decode()}
+        parts = [
+            {"name": "type", "valueCode": "replace"},
+            {"name": "path", "valueString": "Condition.subject.reference"},
+            {"name": "value", "valueString": link},
+        ]
+        parameters = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": parts}]}
+        made = plan(
+            transaction(
+                entry("POST", "Patient", patient(), link),
+                entry("PATCH", "Condition/a", binary),
+                entry("PATCH", "Condition/b", parameters),
+            ),
+            BASE,
+        ).bound({})
+        new = f"Patient/{made.steps[0].id}"
+        first, second = (step.patch.operations for step in made.steps[1:] if step.patch)
+        assert [one["value"] for one in first] == [{"reference": new}, new, link]
+        assert second["parameter"][0]["part"][2]["valueString"] == new
+
+    def test_criteria_in_a_patch_are_sought(self) -> None:
+        operations = [{"op": "add", "path": "/subject", "value": {"reference": "Patient?identifier=a|1"}}]
+        binary = {**REMOVAL, "data": b64encode(encode(operations)).decode()}
+        made = plan(transaction(entry("PATCH", "Condition/a", binary)), BASE)
+        assert made.sought() == {TestCriteria.CONDITION}
+        (step,) = made.bound({TestCriteria.CONDITION: "known"}).steps
+        assert step.patch is not None
+        assert step.patch.operations[0]["value"] == {"reference": "Patient/known"}
+
+
+class TestLimits:
+    def test_entries_and_looks_are_bounded(self) -> None:
+        for entries in ([entry("GET", "Patient/a")] * 501, [entry("DELETE", "Patient/a")] * 5001):
+            with pytest.raises(Refusal) as caught:
+                plan(transaction(*entries), BASE)
+            assert caught.value.status == 413
+            assert caught.value.issues[0].expression == "Bundle.entry"
+
+
+class TestLooks:
+    @pytest.mark.parametrize(
+        "url",
+        ["Patient", "Patient?name=a", "Patient/a", "Patient/a/_history", "Patient/_history?_count=2", "_history",
+         "Patient/a/Observation?code=x", f"{BASE}/Patient?name=a"],
+    )  # fmt: skip
+    def test_every_address_that_is_answered(self, url: str) -> None:
+        (step,) = plan(transaction(entry("GET", url)), BASE).steps
+        assert step.path == tuple(url.removeprefix(BASE).strip("/").partition("?")[0].split("/"))
+
+    def test_conditions(self) -> None:
+        look = entry("GET", "Patient/a", ifNoneMatch='W/"2"', ifModifiedSince="2026-11-21T09:00:00+01:00")
+        (step,) = plan(transaction(look), BASE).steps
+        assert (step.known, step.since) == (2, datetime(2026, 11, 21, 8, tzinfo=UTC))
+
+
 class TestRefusals:
     def test_two_writes_of_one_identity_name_both(self) -> None:
         bundle = transaction(
@@ -168,16 +300,34 @@ class TestRefusals:
         ("made", "expression"),
         [
             ({"resource": patient()}, "Bundle.entry[0].request"),
-            (entry("PATCH", "Patient/a"), "Bundle.entry[0].request.method"),
+            (entry("MERGE", "Patient/a"), "Bundle.entry[0].request.method"),
+            (entry("PATCH", "Patient/a"), "Bundle.entry[0].resource"),
+            (entry("PATCH", "Patient/a", patient(id="a")), "Bundle.entry[0].resource"),
+            (entry("PATCH", "Patient", REMOVAL), "Bundle.entry[0].request.url"),
+            (entry("PATCH", "Patient/a", REMOVAL, ifNoneMatch="*"), "Bundle.entry[0].request.ifNoneMatch"),
             (entry("POST", "Nothing", patient()), "Bundle.entry[0].request.url"),
             (entry("POST", "Patient"), "Bundle.entry[0].resource"),
             (entry("POST", "Patient/a", patient()), "Bundle.entry[0].request.url"),
             (entry("POST", "Condition", patient()), "Bundle.entry[0].request.url"),
             (entry("PUT", "Patient", patient(id="a")), "Bundle.entry[0].request.url"),
-            (entry("PUT", "Patient?name=a", patient(id="a")), "Bundle.entry[0].request.url"),
+            (entry("PUT", "Patient?_sort=name", patient(id="a")), "Bundle.entry[0].request.url"),
+            (entry("PUT", "Patient/a?name=b", patient(id="a")), "Bundle.entry[0].request.url"),
+            (entry("PUT", "Patient/a", patient(id="a"), ifNoneExist="name=a"), "Bundle.entry[0].request.ifNoneExist"),
+            (entry("PUT", "Patient/a", patient(id="a"), ifNoneMatch='W/"1"'), "Bundle.entry[0].request.ifNoneMatch"),
             (entry("PUT", "Patient/a", patient(id="b")), "Bundle.entry[0].resource.id"),
             (entry("PUT", "Patient/a", patient(id="a"), ifMatch="new"), "Bundle.entry[0].request.ifMatch"),
-            (entry("DELETE", "Patient?name=a"), "Bundle.entry[0].request.url"),
+            (entry("DELETE", "Patient"), "Bundle.entry[0].request.url"),
+            (entry("DELETE", "Patient?_count=1"), "Bundle.entry[0].request.url"),
+            (entry("DELETE", "Nothing?name=a"), "Bundle.entry[0].request.url"),
+            (entry("GET", "Observation/a/Patient"), "Bundle.entry[0].request.url"),
+            (entry("GET", "Patient/a?name=b"), "Bundle.entry[0].request.url"),
+            (entry("GET", "metadata"), "Bundle.entry[0].request.url"),
+            (entry("GET", "Patient/a", ifModifiedSince="yesterday"), "Bundle.entry[0].request.ifModifiedSince"),
+            (
+                entry("GET", "Patient/a", ifModifiedSince="2026-11-21T09:00:00"),
+                "Bundle.entry[0].request.ifModifiedSince",
+            ),
+            (entry("GET", "Patient/a", ifMatch='W/"1"'), "Bundle.entry[0].request.ifMatch"),
             (entry("GET", "Patient/a/$everything"), "Bundle.entry[0].request.url"),
             (entry("GET", "Patient?%ff"), "Bundle.entry[0].request.url"),
             (entry("POST", "Patient", patient(), ifNoneExist="_count=1"), "Bundle.entry[0].request.ifNoneExist"),
@@ -188,7 +338,7 @@ class TestRefusals:
 
     def test_every_bad_entry_is_named(self) -> None:
         bundle = transaction(entry("POST", "Patient"), entry("PATCH", "Patient/a"), entry("GET", "Patient/a"))
-        assert [where for where, _ in reasons(bundle)] == ["Bundle.entry[0].resource", "Bundle.entry[1].request.method"]
+        assert [where for where, _ in reasons(bundle)] == ["Bundle.entry[0].resource", "Bundle.entry[1].resource"]
 
     def test_one_full_url_for_two_entries(self) -> None:
         twice = [entry("POST", "Patient", patient(), TestReferences.URN) for _ in range(2)]

@@ -274,9 +274,9 @@ class TestRefusals:
             ("GET", "/Patient/unknown/_history/x", 404),
             ("GET", "/Patient/unknown/_history/99999999999999999999", 404),
             ("GET", "", 405),
-            ("DELETE", "/Patient", 405),
-            ("PUT", "/Patient", 405),
-            ("PATCH", "/Patient/x", 405),
+            ("DELETE", "/Patient", 400),
+            ("PUT", "/Patient/x/_history", 405),
+            ("PATCH", "/_history", 405),
             ("POST", "/Patient/x", 405),
             ("POST", "/metadata", 405),
             ("OPTIONS", "/Patient", 405),
@@ -309,7 +309,7 @@ class TestRefusals:
     async def test_media_types(self, rest: Rest, headers: dict[str, str], status: int) -> None:
         assert (await rest.system("POST", "/Patient", patient(), headers)).status_code == status
 
-    @pytest.mark.parametrize("if_match", ["*", "x", 'W/"x"', 'W/"1", W/"2"'])
+    @pytest.mark.parametrize("if_match", ["x", 'W/"x"', 'W/"1", W/"2"'])
     async def test_versions_that_are_none(self, rest: Rest, if_match: str) -> None:
         id_ = await rest.patient()
         answer = await rest.system("PUT", f"/Patient/{id_}", patient(id=id_), {"if-match": if_match})

@@ -12,8 +12,8 @@ from fhir.types import LEFT_OUT, SERVED
 from fhir.validation import check
 from fhir.wire import decode
 
-# What the hub refuses by its own rules without an approval, a person or a device behind it.
-RULED = {"CarePlan"}
+# What the hub refuses by its own rules without an approval behind it, or without something to deliver.
+RULED = {"CarePlan", "Subscription"}
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,21 @@
 """The application: one process of the service, made by `create_app`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir.outcome import Refusal, refuse
 from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, pages, upkeep
@@ -36,7 +39,22 @@ WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_impo
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+class CareHub(FastAPI):
+    """The service. Requests for resources reach *fhir* before the framework's own layers and routes, which they have no
+    use for and which would take as long as a reading does from here to its commit."""
+
+    fhir: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A path that goes on with a capital letter names a type; operations and the rest have routes of their own.
+        if scope["type"] == "http" and scope["path"].startswith("/fhir/") and scope["path"][6:7].isupper():
+            scope["app"] = self
+            await self.fhir(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None) -> CareHub:
     """The service as an ASGI application. It uses the database of *settings*, or of the environment."""
     chosen = settings or read_settings()
     policy = Policy.of(chosen.subscription_targets or "", chosen.subscription_http, chosen.subscription_networks or "")
@@ -67,31 +85,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await asyncio.gather(*keeping, return_exceptions=True)
                 await database.close()
 
-    app = FastAPI(
+    around = [
+        Middleware(
+            Security,
+            base_url=chosen.base_url,
+            max_body_bytes=chosen.max_body_bytes,
+            streams=(ingest.PATH, bulk_import.PATH),
+            failed=_failed,
+        ),
+        Middleware(Packing),
+    ]
+    app = CareHub(
         title="Care Hub",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[
-            Middleware(
-                Security,
-                base_url=chosen.base_url,
-                max_body_bytes=chosen.max_body_bytes,
-                streams=(ingest.PATH, bulk_import.PATH),
-                failed=_failed,
-            ),
-            Middleware(Packing),
-        ],
+        middleware=around,
+        exception_handlers=HANDLERS,
     )
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(psycopg.errors.DeadlockDetected, _overtaken)
-    app.add_exception_handler(psycopg.errors.QueryCanceled, _too_costly)
-    app.add_exception_handler(psycopg.OperationalError, _unavailable)
     app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
     ingest.register(app)
     app.router.routes.append(WebSocketRoute(websocket.PATH, websocket.listen))
-    fhir_routes.register(app)
+    app.fhir = fhir_routes.register(app)
+    for layer in (Middleware(ExceptionMiddleware, handlers=HANDLERS), *reversed(around)):
+        app.fhir = layer.cls(app.fhir, *layer.args, **layer.kwargs)
     pages.register(app)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.mount("/assets", StaticFiles(directory=HERE / "assets", check_dir=False), name="assets")
@@ -137,6 +155,14 @@ async def _failed(request: Request, error: Exception) -> Response:
     # The page shows the same reference: it leads from the caller's words to this line.
     log.error("unexpected error", path=request.url.path, request_id=REQUEST_ID.get(), **told(error))
     return await _answer(request, refuse(500, "exception", "Something went wrong here; it has been logged."))
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    Refusal: _refused,
+    psycopg.errors.DeadlockDetected: _overtaken,
+    psycopg.errors.QueryCanceled: _too_costly,
+    psycopg.OperationalError: _unavailable,
+}
 
 
 async def _health(request: Request) -> Response:

@@ -132,10 +132,11 @@ def _check_media(call: Call) -> None:
 _ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 
-def register(app: FastAPI) -> None:
-    """Put the interface on *app*; routes of others below `/fhir` must stand before."""
+def register(app: FastAPI) -> Fhir:
+    """Put the interface on *app*, and give it back; routes of others below `/fhir` must stand before."""
     endpoint = Fhir()
     app.router.routes += [Route("/fhir", endpoint), Route("/fhir/{path:path}", endpoint)]
+    return endpoint
 
 
 def service_of(runtime: Runtime, request: Request) -> Service:

@@ -24,9 +24,10 @@ _DOCUMENTATION = (
     "Every reply is limited to the people in whose care the caller is. An unknown or unsupported search "
     "parameter is refused with the list of those that are known. Searches: _count, _sort (_id, _lastUpdated and "
     "dates), _include and _revinclude (:iterate), chains and _has, _total, _summary, _elements; pages are followed by "
-    "their next link. Criteria of conditional writes and references must name one resource among "
-    "those that the caller sees; several: 412. Patches are JSON Patch, or FHIRPath Patch (Parameters), also inside bundles. Required bindings, reference "
-    "targets and the rules of the hub (approval before a plan, one active plan) are checked on every write"
+    "their next link. Criteria of conditional writes and references must name one resource among those that the "
+    "caller sees; several: 412. Patches are JSON Patch, or FHIRPath Patch (Parameters), also inside bundles. Required "
+    "bindings, reference targets and the rules of the hub (approval before a plan, one active plan) are checked on "
+    "every write"
 )
 _SECURITY = (
     "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "

@@ -27,6 +27,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int = 0
 
     @property
     def json(self) -> JSON:
@@ -94,9 +95,9 @@ class Receiver:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 request = Request(method, path, headers, body)
                 await asyncio.sleep(self.delay)
-                status, more = self.answer(request)
+                request.status, more = self.answer(request)
                 self.requests.append(request)
-                writer.write(f"HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n{more}\r\n".encode())
+                writer.write(f"HTTP/1.1 {request.status} Said\r\ncontent-length: 0\r\n{more}\r\n".encode())
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass

@@ -39,6 +39,7 @@ class Hub:
 
     data_dir: Path
     port: int
+    settings: dict[str, str] = field(default_factory=dict)
     devices: list[tuple[str, str, str]] = field(default_factory=list)
     token: str = ""
     plan: tuple[str, str, str] = ("", "", "")
@@ -53,6 +54,7 @@ class Hub:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CAREHUB_")},
             "CAREHUB_DATA_DIR": str(self.data_dir),
+            **self.settings,
         }
         command = [sys.executable, "-m", "hub.cli", "serve", "--port", str(self.port), "--workers", "2"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

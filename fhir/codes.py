@@ -64,7 +64,7 @@ class CodeSets:
             raise LookupError(f"'{name[:100]}' is made of value sets more than {DEEPEST} deep")
         stored = self.value_sets.get(name)
         if stored is None:
-            carried = _carried().get(name.partition("|")[0])
+            carried = carried_codes().get(name.partition("|")[0])
             if carried is None:
                 raise LookupError(f"no ValueSet '{name[:100]}' is stored here that you may see, and none is carried")
             # HL7 says these without a system: elements of type `code` imply it.
@@ -97,7 +97,7 @@ class CodeSets:
 
 
 @cache
-def _carried() -> dict[str, list[str]]:
+def carried_codes() -> dict[str, list[str]]:
     """The value sets of R4's required bindings."""
     raw = msgspec.json.decode((Path(__file__).parent / "data" / "required-bindings.json").read_bytes())
     return {name.partition("|")[0]: codes for name, codes in raw["valueSets"].items()}
@@ -157,12 +157,18 @@ def _below(parents: Mapping[str, Sequence[str]], code: str) -> list[str]:
 
 async def gathered(pg: Connection, query: Sequence[tuple[str, str]], visible: Visible) -> CodeSets:
     """Every value set and code system that *query* needs, as far as it is stored and visible."""
-    sets = CodeSets()
     names = {one for name, value in query if _NAMED.search(name) for one in split(value)}
     for name, value in query:
         if name.partition(":")[0].endswith("_filter"):
             names |= {quoted or bare for quoted, bare in _IN_FILTER.findall(value)}
     urls, systems = {unescaped(one) for one in names}, {bar_split(one)[0] for one in names if "|" in one}
+    return await stored_sets(pg, urls, systems, visible)
+
+
+async def stored_sets(pg: Connection, urls: set[str], systems: set[str], visible: Visible) -> CodeSets:
+    """The value sets named by *urls* (`url`, `url|version` or an id), all that they are made of, and *systems*."""
+    sets = CodeSets()
+    systems = set(systems)
     for _ in range(DEEPEST + 1):
         urls -= sets.value_sets.keys()
         if not urls:

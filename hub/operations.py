@@ -14,7 +14,7 @@ from starlette.responses import Response
 from fhir.store import ID
 from fhir.subscriptions import OPERATION
 from fhir.types import SERVED
-from hub.fhir_operations import diff, everything, export, imports, job, meta, subscriptions
+from hub.fhir_operations import diff, everything, export, imports, job, meta, subscriptions, terminology
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -67,6 +67,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
     Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
     Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    *(
+        Operation(name, ("type", "instance"), handler, f"{HL7}{type_}-{name}", frozenset({type_}))
+        for type_, name, handler in (
+            ("ValueSet", "expand", terminology.expand),
+            ("ValueSet", "validate-code", terminology.validate_in_set),
+            ("CodeSystem", "validate-code", terminology.validate_in_system),
+            ("CodeSystem", "lookup", terminology.lookup),
+            ("CodeSystem", "subsumes", terminology.subsumes),
+        )
+    ),
     Operation("meta", ("instance",), meta.show, HL7 + "Resource-meta"),
     Operation("meta-add", ("instance",), meta.add, HL7 + "Resource-meta-add", methods=("POST",)),
     Operation("meta-delete", ("instance",), meta.remove, HL7 + "Resource-meta-delete", methods=("POST",)),
@@ -75,7 +85,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ("instance",),
         diff.of_one,
         OWN + "diff",
-        documentation="Two versions of a resource as a FHIRPath Patch and in words: fromVersion, toVersion, includeMeta.",
+        documentation="Two versions as a FHIRPath Patch and in words: fromVersion, toVersion, includeMeta.",
     ),
     Operation("diff", ("system",), diff.of_two, OWN + "diff", documentation="The same for any two: from, to."),
     Operation(

@@ -134,8 +134,8 @@ def _untyped_struct(model: Model, shape: Shape, limit: frozenset[str] | None) ->
         rename[field] = element.name
         required = element.required or (shape.path, element.name) in coded
         fields.append((field, Any) if required else (field, Any, None))
-        if element.primitive and not element.many:
-            fields.append((f"_{element.name}", Any, None))
+    # Last, for they are rare: members are looked for in the order of the fields.
+    fields += [(f"_{e.name}", Any, None) for e in shape.elements.values() if e.primitive and not e.many]
     return msgspec.defstruct(
         shape.path.replace(".", "_"),
         fields,

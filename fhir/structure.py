@@ -114,7 +114,10 @@ def _is_named_after(model: Model, path: str) -> bool:
 def _shape(model: Model, path: str) -> Shape:
     elements: dict[str, Element] = {}
     choices: dict[str, tuple[list[str], bool]] = {}
-    for field_name, field in model.model_fields.items():
+    # As the definitions and most JSON have them: msgspec looks for the next member behind the last one.
+    order = {name: at for at, name in enumerate(model.elements_sequence())}
+    fields = sorted(model.model_fields.items(), key=lambda item: order.get(item[1].alias or item[0], len(order)))
+    for field_name, field in fields:
         if field_name.endswith("__ext") or field_name in ("fhir_comments", "resource_type"):
             continue
         element = _element(model, path, field_name, field)

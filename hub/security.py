@@ -3,7 +3,6 @@
 import hmac
 import re
 import secrets
-import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from hub.audit import REQUEST_ID
 from hub.fhir_formats import wanted, written
 from hub.fhir_http import refused
 from hub.identity import Actor
+from hub.packing import too_large, unpacked
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -46,8 +46,6 @@ HEADERS = {
 HSTS = "max-age=31536000; includeSubDomains"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-# How much of a compressed body is unpacked at a time: a bomb never stands in memory.
-UNPACKED = 256 * 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
@@ -63,9 +61,9 @@ class Security:
 
     *base_url*: the public address; when given, other hosts than it and loopback are refused. *max_body_bytes*: the
     largest body after decompression, except on paths in *streams*, whose handlers read piece by piece. *static*: path
-    prefixes that may be cached; everything else says `no-store` unless its handler says otherwise. A body with
-    `Content-Encoding: gzip` reaches the handlers unpacked. *failed* answers what no handler expected; the error itself
-    goes no further, because a server would log its message.
+    prefixes that may be cached; everything else says `no-store` unless its handler says otherwise. A body packed with
+    gzip or zstd reaches the handlers unpacked. *failed* answers what no handler expected; the error itself goes no
+    further, because a server would log its message.
     """
 
     def __init__(
@@ -163,15 +161,9 @@ class Security:
         limit = None if scope["path"] in self._streams else self._max_body_bytes
         length = headers.get("content-length", "0")
         if limit is not None and length.isdecimal() and int(length) > limit:
-            raise _too_large(limit)
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding in ("gzip", "x-gzip"):
-            scope["headers"] = [
-                header for header in scope["headers"] if header[0] not in (b"content-encoding", b"content-length")
-            ]
-            return _Unpacked(receive, limit)
-        if encoding != "identity":
-            raise refuse(415, "not-supported", f"Content-Encoding {encoding[:40]!r} is not known; gzip is.")
+            raise too_large(limit)
+        if "content-encoding" in headers:
+            return unpacked(scope, receive, limit)
         return receive if limit is None else _counted(receive, limit)
 
 
@@ -183,56 +175,10 @@ def _counted(receive: Receive, limit: int) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return message
 
     return counted
-
-
-class _Unpacked:
-    """Gives a gzip body piece by piece, and stops at the limit however small the packed body is."""
-
-    def __init__(self, receive: Receive, limit: int | None) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._total = 0
-        self._packed = b""
-        self._more = True
-        self._gzip = zlib.decompressobj(wbits=31)
-
-    async def __call__(self) -> Message:
-        while True:
-            if self._packed:
-                piece = self._unpack()
-                if piece or not self._unfinished:
-                    return {"type": "http.request", "body": piece, "more_body": self._unfinished}
-            elif self._more:
-                message = await self._receive()
-                if message["type"] != "http.request":
-                    return message
-                self._packed = message.get("body", b"")
-                self._more = message.get("more_body", False)
-            else:
-                if not self._gzip.eof:
-                    raise refuse(400, "incomplete", "The gzip body ends too early.")
-                return {"type": "http.request", "body": b"", "more_body": False}
-
-    @property
-    def _unfinished(self) -> bool:
-        return bool(self._packed) or self._more or not self._gzip.eof
-
-    def _unpack(self) -> bytes:
-        if self._gzip.eof:  # gzip allows several members one after the other
-            self._gzip = zlib.decompressobj(wbits=31)
-        try:
-            piece = self._gzip.decompress(self._packed, UNPACKED)
-        except zlib.error as error:
-            raise refuse(400, "structure", "The body is not gzip, though Content-Encoding says so.") from error
-        self._packed = self._gzip.unused_data or self._gzip.unconsumed_tail
-        self._total += len(piece)
-        if self._limit is not None and self._total > self._limit:
-            raise _too_large(self._limit)
-        return piece
 
 
 def check_csrf(actor: Actor, given: str | None) -> None:
@@ -250,10 +196,6 @@ def _request_id(given: str | None) -> str:
 
 def _without_port(host: str) -> str:
     return host if host.endswith("]") else re.sub(r":\d+\Z", "", host)
-
-
-def _too_large(limit: int) -> Refusal:
-    return refuse(413, "too-long", f"The body is larger than {limit:,} bytes.")
 
 
 async def _response(refusal: Refusal, request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 from fhir.modifiers import modifiers
 from fhir.patch import JSON_PATCH
 from fhir.registry import SPECS, ResourceSpec
+from fhir.subscriptions import PROFILE, TOPIC_OFFERED
 from fhir.types import LEFT_OUT
 
 JSON = dict[str, Any]
@@ -39,8 +40,8 @@ Declared = Callable[[str | None], list[JSON]]
 """The operations of a type as the statement lists them; those of the whole system for None."""
 
 
-def statement(base_url: str, operations: Declared) -> JSON:
-    """The CapabilityStatement of the service at *base_url* (ends in `/fhir`)."""
+def statement(base_url: str, operations: Declared, topics: tuple[str, ...] = ()) -> JSON:
+    """The CapabilityStatement of the service at *base_url* (ends in `/fhir`); *topics* may be subscribed to."""
     return {
         "resourceType": "CapabilityStatement",
         "id": "care-hub",
@@ -55,19 +56,25 @@ def statement(base_url: str, operations: Declared) -> JSON:
         "fhirVersion": "4.0.1",
         "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
         "patchFormat": [JSON_PATCH, "application/fhir+json", "application/fhir+xml"],
-        "rest": [_server(operations)],
+        "rest": [{"extension": [_websocket(base_url)], **_server(operations, topics)}],
     }
 
 
+def _websocket(base_url: str) -> JSON:
+    """Where those listen who have a subscription with a websocket."""
+    url = "http://hl7.org/fhir/StructureDefinition/capabilitystatement-websocket"
+    return {"url": url, "valueUri": base_url.replace("http", "ws", 1) + "/$subscriptions"}
+
+
 @cache
-def _server(operations: Declared) -> JSON:
+def _server(operations: Declared, topics: tuple[str, ...]) -> JSON:
     """What does not depend on the address, so that asking under many names costs nothing."""
     left_out = "; ".join(f"{type_}: {why}" for type_, why in LEFT_OUT.items())
     return {
         "mode": "server",
         "documentation": f"{_DOCUMENTATION}. Types of R4 and R4B that are not served: {left_out}.",
         "security": {"cors": False, "description": _SECURITY},
-        "resource": [_resource(spec, operations) for spec in SPECS.values()],
+        "resource": [_resource(spec, operations) | _offered(spec, topics) for spec in SPECS.values()],
         "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
         "operation": [
             {
@@ -78,6 +85,14 @@ def _server(operations: Declared) -> JSON:
             *operations(None),
         ],
     }
+
+
+def _offered(spec: ResourceSpec, topics: tuple[str, ...]) -> JSON:
+    """The topics, where the backport of R5 subscriptions has clients look for them."""
+    if spec.type != "Subscription" or not topics:
+        return {}
+    profile = [PROFILE + "backport-subscription"]
+    return {"extension": [{"url": TOPIC_OFFERED, "valueCanonical": url} for url in topics], "supportedProfile": profile}
 
 
 def _resource(spec: ResourceSpec, operations: Declared) -> JSON:

@@ -28,6 +28,7 @@ from hub.operations import Handler
 from hub.runtime import Runtime
 from hub.security import SAFE_METHODS, check_csrf
 from hub.steps import Service
+from hub.subscriptions.topics import TOPICS
 
 # So that memory stays bounded, whoever sends and however much.
 LARGE_AT_ONCE = 2
@@ -62,7 +63,7 @@ class Fhir:
         handler = _handler(request.method, path)
         service = service_of(runtime, request)
         if handler is None:
-            return answer(200, statement(service.base_url, operations.declared))
+            return answer(200, statement(service.base_url, operations.declared, tuple(TOPICS)))
         actor = await authenticate(request.headers, request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, request.headers.get("x-csrf-token"))

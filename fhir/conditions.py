@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from fhir.index import Range, normalised, normalised_sql
 from fhir.store import Sql
+from fhir.tables import ends
 
 NEVER = Sql("FALSE")
 ALWAYS = Sql("TRUE")
@@ -81,16 +82,17 @@ def term(text: str) -> str:
 def dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql:
     """FHIR's comparison of ranges: eq contains, gt/lt overlap what lies beyond, sa/eb lie beyond altogether.
 
-    Beside the test stands the bound that it implies on where the range begins. Ranges are ordered by that, so an index
-    in the order of dates can start and stop there; `[x,x]` comes before every range that begins at x.
+    Beside the test stands the bound that it implies on where the range begins or ends. Ranges are ordered by where
+    they begin, so an index in the order of dates can start and stop there; `[x,x]` comes before every range that begins
+    at x.
     """
     inside: Range = (low, high)
     tests: dict[str, tuple[str, Range, str]] = {
         "eq": ("<@", inside, "within"),
         "ne": ("<@", inside, ""),
         "ap": ("&&", inside, ""),
-        "gt": ("&&", (high, None), ""),
-        "ge": ("&&", (low, None), ""),
+        "gt": ("&&", (high, None), "end after high"),
+        "ge": ("&&", (low, None), "end after low"),
         "lt": ("&&", (None, low), "before low"),
         "le": ("&&", (None, high), "before high"),
         "sa": (">>", inside, "after high"),
@@ -111,6 +113,8 @@ def dated(column: str, prefix: str, low: datetime, high: datetime | None) -> Sql
         edge = low if bound == "before low" else high
         if edge is not None:
             parts.append(Sql(f"{column} < {point}", (edge, edge)))
+    if bound.startswith("end after"):
+        parts.append(Sql(f"{ends(column)} > %s", (high if bound == "end after high" else low,)))
     return all_of(parts)
 
 

@@ -129,8 +129,14 @@ def resource_table(
         Index(f"{table_name}_updated", table.c.updated, table.c.id)
         for date in dates:
             column = table.c[date_column(date)]
-            # A GiST index on the range serves every prefix (eq, ge, sa, ...), open periods included.
             where = text(f"{column.name} IS NOT NULL")
+            if heavy and date == dates[0]:
+                # `_latest` below finds ranges by where they begin, this one by where they end: together they serve
+                # every prefix, at a quarter of what a new row costs in a GiST index.
+                end = text(ends(column.name))
+                Index(f"{table_name}_{column.name}_end", end, postgresql_where=where, _table=table)
+                continue
+            # A GiST index on the range serves every prefix (eq, ge, sa, ...), open periods included.
             Index(f"{table_name}_{column.name}", column, postgresql_using="gist", postgresql_where=where)
         for column in (table.c.low, table.c.high) if amounts else ():
             Index(f"{table_name}_{column.name}", column, postgresql_where=text(f"{column.name} IS NOT NULL"))
@@ -138,6 +144,11 @@ def resource_table(
         first = table.c[date_column(dates[0])]
         Index(f"{table_name}_latest", first.desc().nulls_last(), table.c.id.desc())
     return table
+
+
+def ends(column: str) -> str:
+    """The SQL of where the ranges of *column* end; one without an end ends at infinity."""
+    return f"coalesce(upper({column}), 'infinity')"
 
 
 def date_column(param: str) -> str:

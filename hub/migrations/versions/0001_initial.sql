@@ -196,7 +196,7 @@ CREATE TABLE r_auditevent (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_auditevent_d_date ON r_auditevent USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_auditevent_d_date_end ON r_auditevent (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_auditevent_keys ON r_auditevent USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_auditevent_latest ON r_auditevent (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_auditevent_patient ON r_auditevent (patient_id, d_date DESC NULLS LAST);
@@ -281,7 +281,7 @@ CREATE TABLE r_careplan (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_careplan_d_activity_date ON r_careplan USING gist (d_activity_date) WHERE d_activity_date IS NOT NULL;
-CREATE INDEX r_careplan_d_date ON r_careplan USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_careplan_d_date_end ON r_careplan (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_careplan_keys ON r_careplan USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_careplan_latest ON r_careplan (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_careplan_patient ON r_careplan (patient_id, d_date DESC NULLS LAST);
@@ -349,7 +349,7 @@ CREATE TABLE r_claim (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_claim_d_created ON r_claim USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_claim_d_created_end ON r_claim (coalesce(upper(d_created), 'infinity')) WHERE d_created IS NOT NULL;
 CREATE INDEX r_claim_keys ON r_claim USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_claim_latest ON r_claim (d_created DESC NULLS LAST, id DESC);
 CREATE INDEX r_claim_patient ON r_claim (patient_id, d_created DESC NULLS LAST);
@@ -406,7 +406,7 @@ CREATE TABLE r_communication (
 	d_sent TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_communication_d_received ON r_communication USING gist (d_received) WHERE d_received IS NOT NULL;
+CREATE INDEX r_communication_d_received_end ON r_communication (coalesce(upper(d_received), 'infinity')) WHERE d_received IS NOT NULL;
 CREATE INDEX r_communication_d_sent ON r_communication USING gist (d_sent) WHERE d_sent IS NOT NULL;
 CREATE INDEX r_communication_keys ON r_communication USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_communication_latest ON r_communication (d_received DESC NULLS LAST, id DESC);
@@ -482,7 +482,7 @@ CREATE TABLE r_condition (
 	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_condition_d_abatement_date ON r_condition USING gist (d_abatement_date) WHERE d_abatement_date IS NOT NULL;
+CREATE INDEX r_condition_d_abatement_date_end ON r_condition (coalesce(upper(d_abatement_date), 'infinity')) WHERE d_abatement_date IS NOT NULL;
 CREATE INDEX r_condition_d_onset_date ON r_condition USING gist (d_onset_date) WHERE d_onset_date IS NOT NULL;
 CREATE INDEX r_condition_d_recorded_date ON r_condition USING gist (d_recorded_date) WHERE d_recorded_date IS NOT NULL;
 CREATE INDEX r_condition_high ON r_condition (high) WHERE high IS NOT NULL;
@@ -641,7 +641,7 @@ CREATE TABLE r_diagnosticreport (
 	d_issued TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_diagnosticreport_d_date ON r_diagnosticreport USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_diagnosticreport_d_date_end ON r_diagnosticreport (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_diagnosticreport_d_issued ON r_diagnosticreport USING gist (d_issued) WHERE d_issued IS NOT NULL;
 CREATE INDEX r_diagnosticreport_keys ON r_diagnosticreport USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_diagnosticreport_latest ON r_diagnosticreport (d_date DESC NULLS LAST, id DESC);
@@ -691,7 +691,7 @@ CREATE TABLE r_encounter (
 	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_encounter_d_date ON r_encounter USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_encounter_d_date_end ON r_encounter (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_encounter_d_location_period ON r_encounter USING gist (d_location_period) WHERE d_location_period IS NOT NULL;
 CREATE INDEX r_encounter_high ON r_encounter (high) WHERE high IS NOT NULL;
 CREATE INDEX r_encounter_keys ON r_encounter USING gin (keys) WITH (gin_pending_list_limit = 1024);
@@ -778,7 +778,7 @@ CREATE TABLE r_explanationofbenefit (
 	d_created TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_explanationofbenefit_d_created ON r_explanationofbenefit USING gist (d_created) WHERE d_created IS NOT NULL;
+CREATE INDEX r_explanationofbenefit_d_created_end ON r_explanationofbenefit (coalesce(upper(d_created), 'infinity')) WHERE d_created IS NOT NULL;
 CREATE INDEX r_explanationofbenefit_keys ON r_explanationofbenefit USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_explanationofbenefit_latest ON r_explanationofbenefit (d_created DESC NULLS LAST, id DESC);
 CREATE INDEX r_explanationofbenefit_patient ON r_explanationofbenefit (patient_id, d_created DESC NULLS LAST);
@@ -806,7 +806,7 @@ CREATE TABLE r_flag (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_flag_d_date ON r_flag USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_flag_d_date_end ON r_flag (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_flag_keys ON r_flag USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_flag_latest ON r_flag (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_flag_patient ON r_flag (patient_id, d_date DESC NULLS LAST);
@@ -895,7 +895,7 @@ CREATE TABLE r_immunization (
 	d_reaction_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_immunization_d_date ON r_immunization USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_immunization_d_date_end ON r_immunization (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_immunization_d_reaction_date ON r_immunization USING gist (d_reaction_date) WHERE d_reaction_date IS NOT NULL;
 CREATE INDEX r_immunization_keys ON r_immunization USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_immunization_latest ON r_immunization (d_date DESC NULLS LAST, id DESC);
@@ -1118,7 +1118,7 @@ CREATE TABLE r_medicationrequest (
 	PRIMARY KEY (id)
 );
 CREATE INDEX r_medicationrequest_d_authoredon ON r_medicationrequest USING gist (d_authoredon) WHERE d_authoredon IS NOT NULL;
-CREATE INDEX r_medicationrequest_d_date ON r_medicationrequest USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_medicationrequest_d_date_end ON r_medicationrequest (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_medicationrequest_keys ON r_medicationrequest USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_medicationrequest_latest ON r_medicationrequest (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_medicationrequest_patient ON r_medicationrequest (patient_id, d_date DESC NULLS LAST);
@@ -1214,7 +1214,7 @@ CREATE TABLE r_observation (
 	high DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_observation_d_date ON r_observation USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_observation_d_date_end ON r_observation (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_observation_d_value_date ON r_observation USING gist (d_value_date) WHERE d_value_date IS NOT NULL;
 CREATE INDEX r_observation_high ON r_observation (high) WHERE high IS NOT NULL;
 CREATE INDEX r_observation_keys ON r_observation USING gin (keys) WITH (gin_pending_list_limit = 1024);
@@ -1295,7 +1295,7 @@ CREATE TABLE r_patient (
 	d_death_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_patient_d_birthdate ON r_patient USING gist (d_birthdate) WHERE d_birthdate IS NOT NULL;
+CREATE INDEX r_patient_d_birthdate_end ON r_patient (coalesce(upper(d_birthdate), 'infinity')) WHERE d_birthdate IS NOT NULL;
 CREATE INDEX r_patient_d_death_date ON r_patient USING gist (d_death_date) WHERE d_death_date IS NOT NULL;
 CREATE INDEX r_patient_keys ON r_patient USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_patient_latest ON r_patient (d_birthdate DESC NULLS LAST, id DESC);
@@ -1385,7 +1385,7 @@ CREATE TABLE r_procedure (
 	d_date TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_procedure_d_date ON r_procedure USING gist (d_date) WHERE d_date IS NOT NULL;
+CREATE INDEX r_procedure_d_date_end ON r_procedure (coalesce(upper(d_date), 'infinity')) WHERE d_date IS NOT NULL;
 CREATE INDEX r_procedure_keys ON r_procedure USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_procedure_latest ON r_procedure (d_date DESC NULLS LAST, id DESC);
 CREATE INDEX r_procedure_patient ON r_procedure (patient_id, d_date DESC NULLS LAST);
@@ -1400,7 +1400,7 @@ CREATE TABLE r_provenance (
 	d_when TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_provenance_d_recorded ON r_provenance USING gist (d_recorded) WHERE d_recorded IS NOT NULL;
+CREATE INDEX r_provenance_d_recorded_end ON r_provenance (coalesce(upper(d_recorded), 'infinity')) WHERE d_recorded IS NOT NULL;
 CREATE INDEX r_provenance_d_when ON r_provenance USING gist (d_when) WHERE d_when IS NOT NULL;
 CREATE INDEX r_provenance_keys ON r_provenance USING gin (keys) WITH (gin_pending_list_limit = 1024);
 CREATE INDEX r_provenance_latest ON r_provenance (d_recorded DESC NULLS LAST, id DESC);
@@ -1683,7 +1683,7 @@ CREATE TABLE r_task (
 	d_period TSTZRANGE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX r_task_d_authored_on ON r_task USING gist (d_authored_on) WHERE d_authored_on IS NOT NULL;
+CREATE INDEX r_task_d_authored_on_end ON r_task (coalesce(upper(d_authored_on), 'infinity')) WHERE d_authored_on IS NOT NULL;
 CREATE INDEX r_task_d_modified ON r_task USING gist (d_modified) WHERE d_modified IS NOT NULL;
 CREATE INDEX r_task_d_period ON r_task USING gist (d_period) WHERE d_period IS NOT NULL;
 CREATE INDEX r_task_keys ON r_task USING gin (keys) WITH (gin_pending_list_limit = 1024);

@@ -5,7 +5,7 @@ path" and "not with this method", is then FHIR JSON.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -90,7 +90,7 @@ class Fhir:
             yield
             return
         if call.path[-1:] != ["_search"]:
-            check_media(call.header("content-type"), operation.media if operation else ())
+            _check_media(call, operation.media if operation else ())
         held = [False]
         try:
             try:
@@ -118,15 +118,13 @@ class Fhir:
         return b"".join(pieces)
 
 
-def _check_media(call: Call) -> None:
-    if call.request.method != "PATCH":
-        operation = operations.asked(call.path)
-        return check_media(call.header("content-type"), operation.media if operation else ())
+def _check_media(call: Call, others: Sequence[str]) -> None:
+    patching = call.request.method == "PATCH"
     try:
-        check_media(call.header("content-type"), (JSON_PATCH,))
+        check_media(call.header("content-type"), (JSON_PATCH,) if patching else others)
     except Refusal as refusal:
-        # RFC 5789: what is read instead.
-        refusal.headers["Accept-Patch"] = f"{JSON_PATCH}, {FHIR_JSON}, {FHIR_XML}"
+        if patching:  # RFC 5789: what is read instead
+            refusal.headers["Accept-Patch"] = f"{JSON_PATCH}, {FHIR_JSON}, {FHIR_XML}"
         raise
 
 

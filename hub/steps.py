@@ -73,13 +73,13 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: li
             answers[step.position] = _nothing_to_delete(actor, step)
         elif step.method not in LOOKS:
             steps.append(step)
-    await _check_existence(tx, actor, steps)
     changes = await _changes(tx, actor, steps, service, seen)
     try:
         written = await flows.write(tx, actor, changes)
     except Refusal as refusal:
         raise _located(refusal, steps) from None
     for step, one in zip(steps, written, strict=True):
+        _check_existence(step, one)
         answers[step.position] = of_written(one, one.doubts if isinstance(one, intake.Kept) else ())
     await _check_criteria(tx, actor, steps)
     size = 0
@@ -117,26 +117,16 @@ def _nothing_to_delete(actor: Actor, step: Step) -> Answer:
     return Answer(204, step.type)
 
 
-async def _check_existence(tx: Tx, actor: Actor, steps: Sequence[Step]) -> None:
-    """Refusal 412 for a step that wants its resource to be there, or not to be, when it is otherwise.
+def _check_existence(step: Step, done: Written) -> None:
+    """Refusal 412 for a step that wanted its resource to be there, or not to be, and found it otherwise.
 
-    What the actor may not see counts as not there: the write itself is then refused as any other.
+    Said after the write, which is rolled back: only then is it certain, whoever else was writing.
     """
-    for step in steps:
-        if step.exists is None:
-            continue
-        assert step.id is not None
-        if step.exists:
-            await store.load(tx.pg, [(step.type, step.id)], lock=True)
-        try:
-            stored = await store.read(tx.pg, step.type, step.id, visible(actor))
-        except Refusal:
-            stored = None
-        if step.exists is (stored is None):
-            said = f"{step.name} does not exist" if step.exists else f"{step.name} exists already"
-            headers = {"ETag": f'W/"{stored.version}"'} if stored else {}
-            part = "request.ifMatch" if step.exists else "request.ifNoneMatch"
-            raise Refusal(412, [Issue("conflict", said, step.at(part))], headers)
+    was = done.before is not None
+    if step.exists is not None and step.exists is not was:
+        said = f"{step.name} exists already" if was else f"{step.name} does not exist"
+        part = "request.ifNoneMatch" if was else "request.ifMatch"
+        raise refuse(412, "conflict", said, step.at(part))
 
 
 async def _check_criteria(tx: Tx, actor: Actor, steps: Sequence[Step]) -> None:

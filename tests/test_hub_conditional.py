@@ -1,0 +1,464 @@
+"""Conditional writes over HTTP: criteria instead of an id, preconditions, and what they must not tell."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from rest import Caller, Fresh, Rest, running
+
+from fhir.store import Change, new_id
+from fhir.validation import check
+from fhir.wire import decode
+from hub import flows
+from hub.identity import IMPORTER
+
+JSON = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+async def rest(fresh_url: Fresh) -> AsyncIterator[Rest]:
+    async with running(fresh_url()) as made:
+        yield made
+
+
+def patient(**elements: Any) -> JSON:
+    return {"resourceType": "Patient", "name": [{"family": "Frost"}], **elements}
+
+
+def known_by(value: str) -> list[JSON]:
+    return [{"system": "urn:c", "value": value}]
+
+
+def bundle(kind: str, *entries: JSON) -> JSON:
+    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+
+
+def entry(method: str, url: str, resource: JSON | None = None, **request: Any) -> JSON:
+    return {"request": {"method": method, "url": url, **request}} | ({"resource": resource} if resource else {})
+
+
+def reason(answer: Any) -> str:
+    return str(decode(answer.content)["issue"][0]["diagnostics"])
+
+
+class TestUpdate:
+    async def test_of_nothing_creates_and_of_one_updates(self, rest: Rest) -> None:
+        value = new_id()
+        path = f"/Patient?identifier=urn:c|{value}"
+        created = await rest.system("PUT", path, patient(identifier=known_by(value)))
+        assert (created.status_code, created.headers["etag"]) == (201, 'W/"1"')
+        id_ = decode(created.content)["id"]
+        assert created.headers["location"].endswith(f"/Patient/{id_}/_history/1")
+        updated = await rest.system("PUT", path, patient(identifier=known_by(value), gender="other"))
+        assert (updated.status_code, updated.headers["etag"], decode(updated.content)["id"]) == (200, 'W/"2"', id_)
+        assert "location" not in updated.headers
+        same = await rest.system("PUT", path, patient(id=id_, identifier=known_by(value), gender="other"))
+        assert (same.status_code, same.headers["etag"]) == (200, 'W/"2"'), "what says the same makes no version"
+
+    async def test_under_the_id_of_the_resource(self, rest: Rest) -> None:
+        value, id_ = new_id(), new_id()
+        path = f"/Patient?identifier=urn:c|{value}"
+        created = await rest.system("PUT", path, patient(id=id_, identifier=known_by(value)))
+        assert (created.status_code, decode(created.content)["id"]) == (201, id_)
+        other = await rest.system("PUT", path, patient(id=new_id(), identifier=known_by(value)))
+        assert other.status_code == 400
+        assert decode(other.content)["issue"][0]["expression"] == ["Patient.id"]
+
+    async def test_of_several_is_refused(self, rest: Rest) -> None:
+        value = new_id()
+        for _ in range(2):
+            await rest.patient(identifier=known_by(value))
+        for method, body in (("PUT", patient()), ("DELETE", None)):
+            answer = await rest.system(method, f"/Patient?identifier=urn:c|{value}", body)
+            assert answer.status_code == 412
+            assert "more than one Patient" in reason(answer)
+        assert len(decode((await rest.system("GET", f"/Patient?identifier=urn:c|{value}")).content)["entry"]) == 2
+
+    @pytest.mark.parametrize("query", ["?nonsense=1", "?_count=1", "?name=", "?_sort=name", "?name:nonsense=x"])
+    async def test_criteria_that_name_nothing_are_refused(self, rest: Rest, query: str) -> None:
+        for method, body in (("PUT", patient()), ("DELETE", None)):
+            answer = await rest.system(method, f"/Patient{query}", body, {"prefer": "handling=lenient"})
+            assert answer.status_code == 400
+
+    async def test_version_conditions_hold_for_what_criteria_name(self, rest: Rest) -> None:
+        value = new_id()
+        path = f"/Patient?identifier=urn:c|{value}"
+        await rest.patient(identifier=known_by(value))
+        body = patient(identifier=known_by(value), gender="male")
+        assert (await rest.system("PUT", path, body, {"if-match": 'W/"7"'})).status_code == 412
+        assert (await rest.system("PUT", path, body, {"if-none-match": "*"})).status_code == 412
+        assert (await rest.system("PUT", path, body, {"if-match": 'W/"1"'})).status_code == 200
+        gone = f"/Patient?identifier=urn:c|{new_id()}"
+        assert (await rest.system("PUT", gone, patient(), {"if-match": 'W/"1"'})).status_code == 412
+        assert (await rest.system("PUT", gone, patient(), {"if-match": "*"})).status_code == 412
+
+
+class TestDelete:
+    async def test_one_or_none_is_done(self, rest: Rest) -> None:
+        value = new_id()
+        id_ = await rest.patient(identifier=known_by(value))
+        path = f"/Patient?identifier=urn:c|{value}"
+        stale = await rest.system("DELETE", path, headers={"if-match": 'W/"4"'})
+        assert stale.status_code == 412
+        gone = await rest.system("DELETE", path)
+        assert (gone.status_code, gone.headers["etag"]) == (204, 'W/"2"')
+        assert (await rest.system("GET", f"/Patient/{id_}")).status_code == 410
+        again = await rest.system("DELETE", path, headers={"prefer": "return=OperationOutcome"})
+        assert (again.status_code, decode(again.content)["issue"][0]["severity"]) == (200, "information")
+
+    async def test_never_a_whole_type(self, rest: Rest) -> None:
+        await rest.patient()
+        before = await rest.rows("SELECT count(*) FROM r_patient")
+        assert (await rest.system("DELETE", "/Patient")).status_code == 400
+        assert await rest.rows("SELECT count(*) FROM r_patient") == before
+
+    async def test_who_may_not_delete_the_type_is_told_so_whether_anything_matches_or_not(self, rest: Rest) -> None:
+        coach = await rest.user("health-coach", f"Practitioner/{new_id()}")
+        assert (await coach("DELETE", "/Organization?name=nobody-is-called-so")).status_code == 403
+
+
+class TestPreconditions:
+    async def test_only_create(self, rest: Rest) -> None:
+        id_ = new_id()
+        only_new = {"if-none-match": "*"}
+        assert (await rest.system("PUT", f"/Patient/{id_}", patient(id=id_), only_new)).status_code == 201
+        again = await rest.system("PUT", f"/Patient/{id_}", patient(id=id_, gender="male"), only_new)
+        assert again.status_code == 412
+        assert (await rest.system("GET", f"/Patient/{id_}")).headers["etag"] == 'W/"1"'
+        await rest.system("DELETE", f"/Patient/{id_}")
+        assert (await rest.system("PUT", f"/Patient/{id_}", patient(id=id_), only_new)).status_code == 201
+
+    async def test_only_create_at_the_same_moment(self, rest: Rest) -> None:
+        id_ = new_id()
+        answers = await asyncio.gather(
+            *(
+                rest.system(
+                    "PUT", f"/Patient/{id_}", patient(id=id_, name=[{"family": f"F{n}"}]), {"if-none-match": "*"}
+                )
+                for n in range(8)
+            )
+        )
+        assert sorted(answer.status_code for answer in answers) == [201] + [412] * 7
+
+    async def test_only_change(self, rest: Rest) -> None:
+        id_ = await rest.patient()
+        assert (await rest.system("PUT", f"/Patient/{id_}", patient(id=id_), {"if-match": "*"})).status_code == 200
+        new = new_id()
+        answer = await rest.system("PUT", f"/Patient/{new}", patient(id=new), {"if-match": "*"})
+        assert answer.status_code == 412
+        assert decode(answer.content)["issue"][0]["expression"] == ["http.If-Match"]
+        assert (await rest.system("DELETE", f"/Patient/{new}", headers={"if-match": "*"})).status_code == 412
+        assert (await rest.system("DELETE", f"/Patient/{id_}", headers={"if-match": "*"})).status_code == 204
+
+    @pytest.mark.parametrize(
+        ("method", "headers"),
+        [
+            ("PUT", {"if-none-match": 'W/"1"'}),
+            ("PUT", {"if-none-exist": "name=x"}),
+            ("DELETE", {"if-none-match": "*"}),
+        ],
+    )
+    async def test_a_condition_that_means_nothing_is_refused(
+        self, rest: Rest, method: str, headers: dict[str, str]
+    ) -> None:
+        id_ = await rest.patient()
+        body = patient(id=id_) if method == "PUT" else None
+        assert (await rest.system(method, f"/Patient/{id_}", body, headers)).status_code == 400
+
+    async def test_reads(self, rest: Rest) -> None:
+        id_ = await rest.patient()
+        first = await rest.system("GET", f"/Patient/{id_}")
+        for headers in (
+            {"if-none-match": first.headers["etag"]},
+            {"if-none-match": '"9", W/"1"'},
+            {"if-none-match": "*"},
+            {"if-modified-since": first.headers["last-modified"]},
+        ):
+            answer = await rest.system("GET", f"/Patient/{id_}", headers=headers)
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["etag"] == 'W/"1"'
+        for headers in (
+            {"if-none-match": 'W/"2"'},
+            {"if-modified-since": "Sat, 01 Jan 2000 00:00:00 GMT"},
+            {"if-modified-since": "nonsense"},
+            {"if-none-match": 'W/"2"', "if-modified-since": first.headers["last-modified"]},
+        ):
+            assert (await rest.system("GET", f"/Patient/{id_}", headers=headers)).status_code == 200
+
+
+class TestBundles:
+    async def test_criteria_in_a_transaction(self, rest: Rest) -> None:
+        value, gone = new_id(), new_id()
+        known = await rest.patient(identifier=known_by(value))
+        await rest.patient(identifier=known_by(gone))
+        urn = f"urn:uuid:{new_id()}"
+        put = entry("PUT", f"Patient?identifier=urn:c|{value}", patient(identifier=known_by(value), gender="male"))
+        condition = {"resourceType": "Condition", "subject": {"reference": urn}, "code": {"text": "Asthma"}}
+        answer = await rest.system(
+            "POST",
+            "",
+            bundle(
+                "transaction",
+                put | {"fullUrl": urn},
+                entry("POST", "Condition", condition),
+                entry("DELETE", f"Patient?identifier=urn:c|{gone}"),
+                entry("DELETE", f"Patient?identifier=urn:c|{new_id()}"),
+            ),
+            {"prefer": "return=representation"},
+        )
+        response = decode(answer.content)
+        check(response)
+        statuses = [one["response"]["status"] for one in response["entry"]]
+        assert statuses == ["200 OK", "201 Created", "204 No Content", "204 No Content"]
+        assert response["entry"][0]["response"]["etag"] == 'W/"2"'
+        assert response["entry"][1]["resource"]["subject"] == {"reference": f"Patient/{known}"}
+
+    async def test_two_entries_that_mean_one_resource_fail_it_naming_both(self, rest: Rest) -> None:
+        value = new_id()
+        id_ = await rest.patient(identifier=[*known_by(value), {"system": "urn:d", "value": value}])
+        by_c = entry("PUT", f"Patient?identifier=urn:c|{value}", patient())
+        for other in (
+            entry("PUT", f"Patient/{id_}", patient(id=id_)),
+            entry("DELETE", f"Patient?identifier=urn:d|{value}"),
+            entry("POST", "Patient", patient(), ifNoneExist=f"identifier=urn:d|{value}"),
+        ):
+            answer = await rest.system("POST", "", bundle("transaction", by_c, other))
+            assert answer.status_code == 400
+            assert "Bundle.entry[0]" in reason(answer)
+            assert "Bundle.entry[1]" in reason(answer)
+        assert (await rest.system("GET", f"/Patient/{id_}")).headers["etag"] == 'W/"1"'
+
+    async def test_a_transaction_that_would_make_two_that_meet_one_criteria_is_refused(self, rest: Rest) -> None:
+        value = new_id()
+        both = [*known_by(value), {"system": "urn:d", "value": value}]
+        first = entry("POST", "Patient", patient(identifier=both), ifNoneExist=f"identifier=urn:c|{value}")
+        second = entry("POST", "Patient", patient(identifier=both), ifNoneExist=f"identifier=urn:d|{value}")
+        answer = await rest.system("POST", "", bundle("transaction", first, second))
+        assert answer.status_code == 412
+        assert "Bundle.entry[0]" in reason(answer)
+        assert "Bundle.entry[1]" in reason(answer)
+        assert "entry" not in decode((await rest.system("GET", f"/Patient?identifier=urn:c|{value}")).content)
+
+    async def test_conditions_of_entries(self, rest: Rest) -> None:
+        id_ = await rest.patient()
+        made = (await rest.system("GET", f"/Patient/{id_}")).headers["etag"]
+        updated = decode((await rest.system("GET", f"/Patient/{id_}")).content)["meta"]["lastUpdated"]
+        new = new_id()
+        answer = await rest.system(
+            "POST",
+            "",
+            bundle(
+                "batch",
+                entry("PUT", f"Patient/{id_}", patient(id=id_), ifNoneMatch="*"),
+                entry("PUT", f"Patient/{new}", patient(id=new), ifNoneMatch="*"),
+                entry("PUT", f"Patient/{new_id()}", patient(id=new), ifMatch="*"),
+                entry("DELETE", f"Patient/{id_}", ifMatch='W/"3"'),
+                entry("GET", f"Patient/{id_}", ifNoneMatch=made),
+                entry("GET", f"Patient/{id_}", ifModifiedSince=updated),
+                entry("GET", f"Patient/{id_}", ifModifiedSince="2020-01-01T00:00:00Z"),
+                entry("POST", "Patient", patient(), ifMatch='W/"1"'),
+            ),
+        )
+        statuses = [one["response"]["status"][:3] for one in decode(answer.content)["entry"]]
+        assert statuses == ["412", "201", "400", "412", "304", "304", "200", "400"]
+
+    async def test_looks_of_every_kind(self, rest: Rest) -> None:
+        value = new_id()
+        id_ = await rest.patient(identifier=known_by(value))
+        base = "http://127.0.0.1/fhir"
+        urls = (
+            f"{base}/Patient?identifier=urn:c|{value}&_summary=count",
+            f"Patient?identifier={'urn:c%7C' + value}&_elements=name&_count=1",
+            f"Patient/{id_}/_history",
+            "Patient/_history?_count=1",
+            "_history?_count=1",
+            f"Patient/{id_}/Observation?code=8867-4",
+            f"Patient/{id_}/_history/1",
+        )
+        answer = await rest.system("POST", "", bundle("transaction", *(entry("GET", url) for url in urls)))
+        response = decode(answer.content)
+        check(response)
+        assert {one["response"]["status"] for one in response["entry"]} == {"200 OK"}
+        shown = [one["resource"] for one in response["entry"]]
+        assert [one.get("type") for one in shown[:6]] == [
+            "searchset", "searchset", "history", "history", "history", "searchset",
+        ]  # fmt: skip
+        assert (shown[0]["total"], shown[1]["entry"][0]["resource"]["id"], shown[6]["id"]) == (1, id_, id_)
+        found = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
+        assert {("search",), ("history",), ("vread",)} <= set(found)
+
+    async def test_too_much_is_refused_before_anything_is_done(self, rest: Rest) -> None:
+        many = [entry("POST", "Patient", patient()) for _ in range(5001)]
+        before = await rest.rows("SELECT count(*) FROM r_patient")
+        for kind in ("batch", "transaction"):
+            answer = await rest.system("POST", "", bundle(kind, *many))
+            assert answer.status_code == 413
+            assert decode(answer.content)["issue"][0]["code"] == "too-costly"
+            looks = await rest.system("POST", "", bundle(kind, *[entry("GET", "Patient")] * 501))
+            assert looks.status_code == 413
+        assert await rest.rows("SELECT count(*) FROM r_patient") == before
+
+    async def test_many_conditions_in_one_transaction(self, rest: Rest) -> None:
+        value = new_id()
+        entries = [
+            entry(
+                "POST",
+                "Patient",
+                patient(identifier=known_by(f"{value}-{n}")),
+                ifNoneExist=f"identifier=urn:c|{value}-{n}",
+            )
+            for n in range(250)
+        ]
+        for wanted in ("201 Created", "200 OK"):
+            answer = await rest.system("POST", "", bundle("transaction", *entries))
+            assert {one["response"]["status"] for one in decode(answer.content)["entry"]} == {wanted}
+
+
+class TestRaces:
+    async def test_parallel_updates_by_criteria_make_one(self, rest: Rest) -> None:
+        value = new_id()
+
+        async def put(number: int) -> int:
+            body = patient(identifier=known_by(value), name=[{"family": f"F{number}"}])
+            return (await rest.system("PUT", f"/Patient?identifier=urn:c|{value}", body)).status_code
+
+        assert sorted(await asyncio.gather(*(put(number) for number in range(8)))) == [200] * 7 + [201]
+        found = decode((await rest.system("GET", f"/Patient?identifier=urn:c|{value}")).content)["entry"]
+        assert [one["resource"]["meta"]["versionId"] for one in found] == ["8"]
+
+    async def test_batches_with_criteria_in_opposite_order_do_not_stop_each_other(self, rest: Rest) -> None:
+        values = [new_id() for _ in range(6)]
+
+        def creations(order: list[str]) -> JSON:
+            made = [
+                entry("POST", "Patient", patient(identifier=known_by(one)), ifNoneExist=f"identifier=urn:c|{one}")
+                for one in order
+            ]
+            return bundle("batch", *made)
+
+        answers = await asyncio.gather(
+            *(rest.system("POST", "", creations(values[:: 1 if n % 2 else -1])) for n in range(6))
+        )
+        statuses = [one["response"]["status"] for answer in answers for one in decode(answer.content)["entry"]]
+        assert sorted(statuses) == ["200 OK"] * 30 + ["201 Created"] * 6
+
+
+class TestLeaks:
+    """Criteria must not tell of what the caller may not see: neither that it is there, nor how often."""
+
+    @pytest.fixture
+    async def secret(self, rest: Rest) -> str:
+        """An identifier that two people have, of whom only `system` knows."""
+        value = new_id()
+        for _ in range(2):
+            await rest.patient(identifier=known_by(value))
+        return value
+
+    @pytest.fixture
+    async def coordinator(self, rest: Rest) -> Caller:
+        """Of another hub: may register people, and is in nobody's care."""
+        return await rest.user("care-coordinator", f"Practitioner/{new_id()}", ("Organization/elsewhere",))
+
+    async def alike(self, caller: Caller, method: str, path: str, body: Any, secret: str, **headers: str) -> set[Any]:
+        """What is answered when the criteria meet others' records, and when they meet nothing at all."""
+        answers = []
+        for value in (secret, new_id()):
+            sent = {name.replace("_", "-"): text.replace("VALUE", value) for name, text in headers.items()}
+            answer = await caller(method, path.replace("VALUE", value), body, sent)
+            issues = decode(answer.content).get("issue", []) if answer.content else []
+            told = tuple(one["diagnostics"].replace(value, "VALUE") for one in issues)
+            answers.append((answer.status_code, told, answer.headers.get("etag")))
+        return set(answers)
+
+    async def test_create(self, rest: Rest, secret: str, coordinator: Caller) -> None:
+        told = await self.alike(
+            coordinator, "POST", "/Patient", patient(), secret, if_none_exist="identifier=urn:c|VALUE"
+        )
+        assert told == {(201, (), 'W/"1"')}
+
+    async def test_update_patch_and_delete(self, rest: Rest, secret: str, coordinator: Caller) -> None:
+        path = "/Patient?identifier=urn:c|VALUE"
+        json_patch = {"content_type": "application/json-patch+json"}
+        update = await self.alike(coordinator, "PUT", path, patient(), secret)
+        assert update == {(201, (), 'W/"1"')}
+        stale = await self.alike(coordinator, "PUT", path, patient(), secret, if_match='W/"1"')
+        assert {status for status, *_ in stale} == {412}
+        ids = {text for _, told, _ in stale for text in told}
+        assert all("does not exist" in text for text in ids), ids
+        for method, body in (("DELETE", None), ("PATCH", b'[{"op":"test","path":"/gender","value":"male"}]')):
+            assert len(await self.alike(coordinator, method, path, body, secret, **json_patch)) == 1
+        assert await rest.rows(
+            "SELECT count(*) FROM r_patient WHERE keys @> ARRAY[%s]", f"identifier=urn:c|{secret}"
+        ) == [(2,)]
+
+    async def test_references_and_chains(self, rest: Rest, secret: str, coordinator: Caller) -> None:
+        for reference in (
+            "Patient?identifier=urn:c|VALUE",
+            "Patient?_has:Observation:patient:status=final&identifier=urn:c|VALUE",
+        ):
+            told = set()
+            for value in (secret, new_id()):
+                condition = {"resourceType": "Condition", "subject": {"reference": reference.replace("VALUE", value)}}
+                answer = await coordinator("POST", "", bundle("transaction", entry("POST", "Condition", condition)))
+                told.add((answer.status_code, reason(answer).replace(value, "VALUE")))
+            assert len(told) == 1
+            assert {status for status, _ in told} == {412}
+
+    async def test_in_bundles(self, rest: Rest, secret: str, coordinator: Caller) -> None:
+        answers = []
+        for value in (secret, new_id()):
+            criteria = f"identifier=urn:c|{value}"
+            answer = await coordinator(
+                "POST",
+                "",
+                bundle(
+                    "batch",
+                    entry("POST", "Patient", patient(), ifNoneExist=criteria),
+                    entry("DELETE", f"Patient?{criteria}"),
+                    entry("PUT", f"Patient?{criteria}", patient()),
+                    entry("GET", f"Patient?{criteria}"),
+                ),
+            )
+            entries = decode(answer.content)["entry"]
+            answers.append(
+                ([one["response"]["status"] for one in entries], len(entries[3]["resource"].get("entry", ())))
+            )
+        assert answers[0] == answers[1]
+
+    @pytest.mark.parametrize("who", ["patient", "device", "nobody"])
+    async def test_others(self, rest: Rest, secret: str, who: str) -> None:
+        own = await rest.patient()
+        caller = {
+            "patient": await rest.user("patient", f"Patient/{own}"),
+            "device": await rest.device(own),
+            "nobody": rest.nobody,
+        }[who]
+        criteria = "identifier=urn:c|VALUE"
+        calls = [
+            ("POST", "/Patient", patient(), {"if_none_exist": criteria}),
+            ("PUT", f"/Patient?{criteria}", patient(), {}),
+            ("DELETE", f"/Patient?{criteria}", None, {}),
+            ("PATCH", f"/Patient?{criteria}", b"[]", {"content_type": "application/json-patch+json"}),
+        ]
+        for method, path, body, headers in calls:
+            told = await self.alike(caller, method, path, body, secret, **headers)
+            assert len(told) == 1, (method, told)
+            assert {status for status, *_ in told} <= {401, 403, 404}, (method, told)
+
+    async def test_what_criteria_met_stands_in_the_trail_even_when_the_request_is_refused(self, rest: Rest) -> None:
+        value = new_id()
+        id_ = await rest.patient(identifier=known_by(value))
+        refused = await rest.system("PUT", f"/Patient?identifier=urn:c|{value}", patient(), {"if-match": 'W/"9"'})
+        assert refused.status_code == 412
+        found = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
+        assert found == [("search",)]
+
+    async def test_a_record_of_another_person_is_not_taken_over(self, rest: Rest, coordinator: Caller) -> None:
+        """Hazard: wrong patient. Criteria that meet nothing the caller sees, and an id that is somebody's."""
+        theirs = new_id()
+        async with rest.database.transaction() as tx:
+            await flows.write(tx, IMPORTER, [Change("create", "Patient", theirs, patient(id=theirs))])
+        answer = await coordinator("PUT", f"/Patient?identifier=urn:c|{new_id()}", patient(id=theirs, gender="male"))
+        assert answer.status_code == 404
+        assert (await rest.system("GET", f"/Patient/{theirs}")).headers["etag"] == 'W/"1"'

@@ -3,10 +3,10 @@
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,6 +44,7 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=(), browsing-topics=()",
 }
 HSTS = "max-age=31536000; includeSubDomains"
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -88,7 +89,7 @@ class Security:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         request_id = _request_id(headers.get("x-request-id"))
         token = REQUEST_ID.set(request_id)
         started = False
@@ -98,7 +99,7 @@ class Security:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                self._add_headers(MutableHeaders(raw=message["headers"]), scope["path"], request_id, secure)
+                self._add_headers(message["headers"], scope["path"], request_id, secure)
             await send(message)
 
         try:
@@ -122,23 +123,23 @@ class Security:
         finally:
             REQUEST_ID.reset(token)
 
-    def _add_headers(self, headers: MutableHeaders, path: str, request_id: str, secure: bool) -> None:
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
-        headers["x-request-id"] = request_id
-        if not path.startswith(self._static):
-            headers.setdefault("cache-control", "no-store")
+    def _add_headers(self, headers: list[tuple[bytes, bytes]], path: str, request_id: str, secure: bool) -> None:
+        there = {name for name, _ in headers}
+        headers += [header for header in _RAW_HEADERS if header[0] not in there]
+        headers.append((b"x-request-id", request_id.encode()))
+        if b"cache-control" not in there and not path.startswith(self._static):
+            headers.append((b"cache-control", b"no-store"))
         if secure:
-            headers["strict-transport-security"] = HSTS
+            headers.append((b"strict-transport-security", HSTS.encode()))
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "").lower()
-        if not _HOST.match(host):
+        if not _is_host(host):
             raise refuse(400, "invalid", "The Host header is missing or malformed.")
         if self._base_host is not None and host != self._base_host and _without_port(host) not in _LOOPBACK:
             raise refuse(421, "forbidden", "This server does not answer for that host.")
 
-    def _check_site(self, scope: Scope, headers: Headers) -> None:
+    def _check_site(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """Refuse writes that a page of another site makes a signed-in browser send.
 
         A request with an Authorization header carries nothing the browser adds by itself. Programs that are no
@@ -157,7 +158,7 @@ class Security:
         if not same:
             raise refuse(403, "forbidden", "This request came from another site.")
 
-    def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    def _limited(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Receive:
         limit = None if scope["path"] in self._streams else self._max_body_bytes
         length = headers.get("content-length", "0")
         if limit is not None and length.isdecimal() and int(length) > limit:
@@ -165,6 +166,16 @@ class Security:
         if "content-encoding" in headers:
             return unpacked(scope, receive, limit)
         return receive if limit is None else _counted(receive, limit)
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers of a request by their names in lower case; of one that comes twice, the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+@lru_cache(256)
+def _is_host(host: str) -> bool:
+    return _HOST.match(host) is not None
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

@@ -37,6 +37,7 @@ CATEGORIES = frozenset(
 OPT_OUT = frozenset({(ACT_CODE, "OPTOUT"), (ACT_CODE, "OPTOUTE")})
 APPROVAL_HOW = EXTENSION + "approval-how"
 RECORDED_BY = EXTENSION + "recorded-by"
+WITHDRAWN = EXTENSION + "withdrawn"
 PURPOSES = frozenset({"TREAT", "CAREMGT", "COC"})
 
 
@@ -59,6 +60,9 @@ class Approval:
     how: str | None
     valid_from: datetime | None
     valid_until: datetime | None
+    withdrawn_at: datetime | None = None
+    withdrawn_by: str | None = None
+    withdrawn_why: str | None = None
 
     def stands(self, now: datetime) -> bool:
         begun = self.valid_from is None or self.valid_from <= now
@@ -78,6 +82,7 @@ def row(consent: JSON, recorded: datetime) -> Approval | None:
     period: JSON = (consent.get("provision") or {}).get("period") or {} if active else {}
     performers = literals(consent.get("performer"))
     decided = decision(consent)
+    parts = _withdrawal(consent)
     return Approval(
         id=str(consent["id"]),
         patient_id=patient_id,
@@ -88,7 +93,16 @@ def row(consent: JSON, recorded: datetime) -> Approval | None:
         how=extension_value(consent, "approval-how", "valueString"),
         valid_from=instant(period.get("start")),
         valid_until=instant(period.get("end"), end=True),
+        withdrawn_at=instant(parts.get("at", {}).get("valueDateTime")),
+        withdrawn_by=parts.get("said-by", {}).get("valueReference", {}).get("reference"),
+        withdrawn_why=parts.get("why", {}).get("valueString"),
     )
+
+
+def _withdrawal(consent: JSON) -> dict[str, JSON]:
+    """What the Consent says of how it was withdrawn, by the name of each part."""
+    found: JSON = next((one for one in consent.get("extension", ()) if one.get("url") == WITHDRAWN), {})
+    return {str(one.get("url")): one for one in found.get("extension", ())}
 
 
 def approves(approvals: Iterable[Approval], now: datetime) -> bool:
@@ -189,6 +203,20 @@ def new_consent(
 def withdrawn(consent: JSON) -> JSON:
     """The same Consent, no longer given. Store it and `care_plans.rules.suspensions` says which plan stops."""
     return {**consent, "status": "inactive"}
+
+
+def withdraw(consent: JSON, why: str, at: datetime, said_by: str, recorded_by: str) -> JSON:
+    """`withdrawn`, with who said so (a reference), *why* in words, when, and who wrote it down."""
+    if not why.strip():
+        raise refuse(422, "required", "Say how and why the approval was withdrawn.", "Consent.extension")
+    parts: list[JSON] = [
+        {"url": "at", "valueDateTime": at.isoformat()},
+        {"url": "said-by", "valueReference": {"reference": said_by}},
+        {"url": "recorded-by", "valueReference": {"reference": recorded_by}},
+        {"url": "why", "valueString": why.strip()},
+    ]
+    others = [one for one in consent.get("extension", ()) if one.get("url") != WITHDRAWN]
+    return withdrawn(consent) | {"extension": [*others, {"url": WITHDRAWN, "extension": parts}]}
 
 
 def approval_required(has_approval: bool, status: str | None) -> Refusal | None:

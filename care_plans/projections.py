@@ -97,7 +97,9 @@ ARRAYS = {
     "given": "bool[]",
     "denied": "bool[]",
     "review_on": "date[]",
-    **dict.fromkeys(("updated", "given_at", "valid_from", "valid_until", "since", "until", "due"), "timestamptz[]"),
+    **dict.fromkeys(
+        ("updated", "given_at", "valid_from", "valid_until", "withdrawn_at", "since", "until", "due"), "timestamptz[]"
+    ),
 }
 
 

@@ -48,6 +48,9 @@ approval = Table(
     Column(
         "valid_until", DateTime(timezone=True), comment="compared with now on every read: an approval ends by itself"
     ),
+    Column("withdrawn_at", DateTime(timezone=True)),
+    Column("withdrawn_by", Name, comment="who said so: the person, or who decides for them"),
+    Column("withdrawn_why", Text),
     Index("approval_patient", "patient_id", postgresql_where=text("given OR denied")),
 )
 

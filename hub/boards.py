@@ -29,13 +29,13 @@ WAITING = "(f.kind <> 'operational' OR f.severity > 1)"
 GRACE = 1.5
 
 # Ranks of the Today board, most pressing first.
-RED, AMBER, OVERDUE, MISSED, SEEN, DUE, INFORMATION = range(1, 8)
+RED, AMBER, OVERDUE, MISSED, SEEN, DUE, REVIEW, INFORMATION = range(1, 9)
 
 
 @dataclass(frozen=True, slots=True)
 class TodayRow:
-    """One thing to do: `kind` flag, task or missed; `at` since when it waits (a flag opened, a task due, a reading
-    last seen; None when there never was one)."""
+    """One thing to do: `kind` flag, task, missed or review (of limits); `at` since when it waits (a flag opened, a task
+    due, a reading last seen, limits to be looked at again; None when there never was a reading)."""
 
     kind: str
     id: str
@@ -126,7 +126,7 @@ _MINE = """
 
 _FLAG_COLUMNS = """
     'flag' AS kind, f.id, f.patient_id,
-    CASE WHEN f.severity = 1 THEN 7 WHEN f.kind = 'compliance' THEN 4 WHEN f.state = 'acknowledged' THEN 5
+    CASE WHEN f.severity = 1 THEN 8 WHEN f.kind = 'compliance' THEN 4 WHEN f.state = 'acknowledged' THEN 5
          WHEN f.severity = 3 THEN 1 ELSE 2 END AS rank,
     CASE WHEN f.state = 'acknowledged' THEN 'seen' WHEN f.kind = 'compliance' THEN 'missed'
          WHEN f.severity = 3 THEN 'red' WHEN f.severity = 2 THEN 'amber' ELSE 'information' END AS chip,
@@ -137,6 +137,32 @@ _TASK_COLUMNS = """
 
 _TASK_OPEN = "t.status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
 
+# Agreed readings that did not come, of orders `l`. A person whose silence is a flag already is not told twice.
+_MISSED = f"""
+    SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', last.at, l.measure, l.every_hours
+    FROM {{source}} LEFT JOIN LATERAL (
+        SELECT r.at FROM reading r
+        WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
+        ORDER BY r.at DESC LIMIT 1
+    ) last ON true
+    WHERE l.active AND l.every_hours IS NOT NULL AND {{people}}
+      AND (last.at IS NULL OR last.at < %(now)s - l.every_hours * {GRACE} * interval '1 hour')
+      AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')"""
+
+# Personal limits whose day of review is today or past, in London.
+_REVIEWS = """
+    SELECT 'review', 'review-' || l.service_request_id, l.patient_id, 7, 'review',
+           l.review_on::timestamp AT TIME ZONE 'Europe/London', l.measure, NULL
+    FROM {source}
+    WHERE l.active AND l.review_on < (%(today_ends)s::timestamptz AT TIME ZONE 'Europe/London')::date AND {people}
+      AND coalesce(l.low_red, l.low_amber, l.high_amber, l.high_red, l.scale) IS NOT NULL"""
+
+_LIMITS_MINE = {"source": "mine JOIN monitoring_limit l ON l.patient_id = mine.patient_id", "people": "true"}
+_LIMITS_HUB = {
+    "source": "person JOIN monitoring_limit l ON l.patient_id = person.patient_id",
+    "people": "{hub_people} AND {limit_people}",
+}
+
 _ITEMS_MINE = f"""
     WITH {_MINE}, item AS MATERIALIZED (
         SELECT {_FLAG_COLUMNS} FROM flag f JOIN mine ON mine.patient_id = f.patient_id
@@ -145,17 +171,8 @@ _ITEMS_MINE = f"""
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE t.owner = ANY(%(subjects)s) AND {_TASK_OPEN} AND t.due <= %(today_ends)s
           AND t.patient_id IS NOT NULL AND {{task_people}}
-      UNION ALL
-        SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', last.at, l.measure, l.every_hours
-        FROM mine JOIN monitoring_limit l ON l.patient_id = mine.patient_id AND l.active
-        LEFT JOIN LATERAL (
-            SELECT r.at FROM reading r
-            WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
-            ORDER BY r.at DESC LIMIT 1
-        ) last ON true
-        WHERE l.every_hours IS NOT NULL
-          AND (last.at IS NULL OR last.at < %(now)s - l.every_hours * {GRACE} * interval '1 hour')
-          AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')
+      UNION ALL {_MISSED.format(**_LIMITS_MINE)}
+      UNION ALL {_REVIEWS.format(**_LIMITS_MINE)}
     )"""
 
 _ITEMS_HUB = f"""
@@ -166,6 +183,8 @@ _ITEMS_HUB = f"""
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE {_TASK_OPEN} AND t.due <= %(today_ends)s AND t.patient_id IS NOT NULL
           AND {{hub_tasks}} AND {{task_people}}
+      UNION ALL {_MISSED.format(**_LIMITS_HUB)}
+      UNION ALL {_REVIEWS.format(**_LIMITS_HUB)}
     )"""
 
 # The counts come with the page in one statement, over the same items.
@@ -186,7 +205,7 @@ _TODAY = """
     LEFT JOIN person ON person.patient_id = page.patient_id
     ORDER BY page.rank, coalesce(page.at, '-infinity'), page.id"""
 
-CHIPS = ("red", "amber", "task", "missed", "seen", "information")
+CHIPS = ("red", "amber", "task", "missed", "review", "seen", "information")
 
 
 async def today(
@@ -201,9 +220,9 @@ async def today(
     limit: int = PAGE,
 ) -> Today:
     """The ranked list of what needs the actor. *scope* mine (people in whose team they are) or hub (everyone there whom
-    they may see: flags and tasks). *chip* one of CHIPS. *after* is `Today.more` of the page before."""
-    flags, tasks = people(actor, "f.patient_id"), people(actor, "t.patient_id")
-    if flags is None or tasks is None:
+    they may see). *chip* one of CHIPS. *after* is `Today.more` of the page before."""
+    flags, tasks, limits = (people(actor, f"{table}.patient_id") for table in "ftl")
+    if flags is None or tasks is None or limits is None:
         return Today([], {}, None)
     values: dict[str, Any] = {
         "me": actor.reference,
@@ -216,6 +235,8 @@ async def today(
     parts = {
         "flag_people": _named(flags.text, flags.params, "flag_people", values),
         "task_people": _named(tasks.text, tasks.params, "task_people", values),
+        "limit_people": _named(limits.text, limits.params, "limit_people", values),
+        "hub_people": "person.hub_id = %(hub)s" if actor.hub_id else "true",
         "hub_flags": "f.hub_id = %(hub)s" if actor.hub_id else "true",
         "hub_tasks": "t.hub_id = %(hub)s" if actor.hub_id else "true",
         "chip": "chip = %(chip)s" if chip in CHIPS else "true",

@@ -90,6 +90,25 @@ async def record_approval(
     return await _create(tx, actor, resource, now)
 
 
+async def withdraw_approval(
+    tx: Tx, actor: Actor, patient_id: str, why: str, said_by: str | None = None
+) -> list[Written]:
+    """The person (or *said_by*, a RelatedPerson) no longer approves: every approval that stands ends, and the active
+    plan goes on hold. Refusal 409 when none stands."""
+    demand(actor, "approval.record")
+    await _resource(tx, actor, "Patient", patient_id)
+    now = datetime.now(UTC)
+    rows = await tx.pg.execute("SELECT id FROM approval WHERE patient_id = %s AND given ORDER BY id", (patient_id,))
+    ids = [("Consent", row[0]) for row in await rows.fetchall()]
+    if not ids:
+        raise refuse(409, "conflict", "No approval stands that could be withdrawn.", "Consent.status")
+    changes = []
+    for one in (await store.load(tx.pg, ids, lock=True)).values():
+        ended = consent.withdraw(_body(one), why, now, said_by or f"Patient/{patient_id}", actor.reference)
+        changes.append(Change("update", "Consent", one.id, ended, if_match=one.version))
+    return await write(tx, actor, changes, now)
+
+
 async def start_plan(
     tx: Tx, actor: Actor, patient_id: str, edits: Sequence[Edit], title: str = "My care plan"
 ) -> Written:

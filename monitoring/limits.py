@@ -109,6 +109,10 @@ class Order:
         """Whether limits were set; an order may ask for readings only and leave the defaults in force."""
         return self.limits.given
 
+    def review_due(self, today: date) -> bool:
+        """Whether the day has come on which what a clinician set is to be looked at again."""
+        return (self.personal or self.scale is not None) and self.review_on is not None and self.review_on <= today
+
 
 _BOUNDS = ("low-red", "low-amber", "high-amber", "high-red")
 LONGEST_HOURS = 24 * 366.0

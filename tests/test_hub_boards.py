@@ -204,10 +204,57 @@ class TestMissedReadings:
         (row,) = (await today(tx)).rows
         assert row.at is None
 
+    async def test_hazard_alert_to_absent_staff_it_shows_to_everyone_in_the_hub(self, tx: Tx) -> None:
+        await person(tx, "p1", team=False)
+        await person(tx, "p2", hub="hub-2", team=False)
+        for patient_id in ("p1", "p2"):
+            await limit(tx, patient_id)
+            await reading(tx, patient_id, NOW - timedelta(hours=37))
+        assert (await today(tx)).rows == []
+        board = await today(tx, scope="hub")
+        assert [(row.kind, row.patient_id) for row in board.rows] == [("missed", "p1")]
+        assert board.counts == {"missed": 1}
+        assert (await today(tx, DEVICE, scope="hub")).rows == []
+
+    async def test_a_person_of_the_hub_outside_the_care_relationship_does_not_show(self, tx: Tx) -> None:
+        await person(tx, "p1", team=False)
+        await tx.pg.execute("DELETE FROM access WHERE patient_id = 'p1'")
+        await limit(tx, "p1", review_on=NOW.date(), low_red=50.0)
+        assert (await today(tx, scope="hub")).rows == []
+
     async def test_nothing_agreed_nothing_missed(self, tx: Tx) -> None:
         await person(tx, "p1")
         await limit(tx, "p1", every_hours=None)  # type: ignore[arg-type]
         assert (await today(tx)).rows == []
+
+
+class TestLimitsToReview:
+    @pytest.mark.parametrize("scope", ["mine", "hub"])
+    async def test_from_the_day_of_review_on(self, tx: Tx, scope: str) -> None:
+        await person(tx, "p1")
+        await limit(tx, "p1", every_hours=None, review_on=NOW.date(), low_red=50.0)  # type: ignore[arg-type]
+        await limit(tx, "p1", "pulse", every_hours=None, review_on=NOW.date() + timedelta(days=1), low_red=40.0)  # type: ignore[arg-type]
+        await limit(tx, "p1", "spo2", every_hours=None, review_on=NOW.date() - timedelta(days=9), scale=2)  # type: ignore[arg-type]
+        board = await today(tx, scope=scope)
+        assert [(row.kind, row.measure) for row in board.rows] == [("review", "spo2"), ("review", "weight")]
+        assert board.rows[1].at == datetime(2026, 11, 21, tzinfo=UTC) and board.counts == {"review": 2}
+        assert [row.measure for row in (await today(tx, scope=scope, chip="review", limit=1)).rows] == ["spo2"]
+
+    async def test_an_order_without_limits_or_one_that_was_replaced_needs_none(self, tx: Tx) -> None:
+        await person(tx, "p1")
+        await reading(tx, "p1", NOW)
+        await limit(tx, "p1", review_on=NOW.date())
+        await limit(tx, "p1", "pulse", review_on=NOW.date(), low_red=40.0, active=False)
+        assert (await today(tx)).rows == []
+
+    async def test_hazard_alert_not_seen_they_stand_below_flags_and_what_is_missing(self, tx: Tx) -> None:
+        await person(tx, "p1")
+        await flag(tx, "information", "p1", severity=1)
+        await flag(tx, "amber", "p1", severity=2)
+        await limit(tx, "p1", review_on=NOW.date(), low_red=50.0)
+        assert [row.id for row in (await today(tx)).rows] == [
+            "amber", "missed-p1-weight", "review-p1-weight", "information",
+        ]  # fmt: skip
 
 
 class TestMdt:

@@ -1,5 +1,6 @@
-"""Recording a person's approval: no plan can begin before."""
+"""Recording a person's approval, before which no plan can begin, and its end, with which the plan goes on hold."""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,7 @@ from hub import flows
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import person as persons
-from hub.pages import words
+from hub.pages import records, words
 from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
@@ -38,6 +39,7 @@ async def _page(
     async with transaction(request) as tx:
         person = await persons.find(tx.pg, actor, patient_id)
         history = await _history(tx, patient_id)
+        approved = await records.approved(tx.pg, patient_id, now)
         close = await _close(tx, patient_id)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "approval", "Consent"))
     return page(
@@ -51,21 +53,29 @@ async def _page(
         hows=HOWS,
         close=close,
         problem=problem,
+        approved=approved,
+        withdrawing=sent is not None and "why" in sent,
         typed=sent.values() if sent else {},
-        history=[
-            {
-                "what": "Approved" if given else ("Said no" if denied else "Withdrawn or ended"),
-                "how": how or "",
-                "when": words.when(at, now) if at else "at a time not recorded",
-            }
-            for given, denied, how, at in history
-        ],
+        history=[_words(one, dict(close), now) for one in history],
     )
+
+
+def _words(row: Any, close: dict[str, str], now: datetime) -> dict[str, str]:
+    """One decision in words: what was decided, how, when, and how it was withdrawn."""
+    given, denied, how, at, ended, by, why = row
+    when = words.when(at, now) if at else "at a time not recorded"
+    if ended:
+        who = f" for the person, by {close.get(by, 'somebody who decides for them')}" if by in close else ""
+        return {"what": f"Approved ({how or 'how is not recorded'}), {when}. Withdrawn{who}", "how": why or "",
+                "when": words.when(ended, now)}  # fmt: skip
+    return {"what": "Approved" if given else ("Said no" if denied else "Withdrawn or ended"), "how": how or "",
+            "when": when}  # fmt: skip
 
 
 async def _history(tx: Tx, patient_id: str) -> list[Any]:
     rows = await tx.pg.execute(
-        "SELECT given, denied, how, given_at FROM approval WHERE patient_id = %s ORDER BY given_at DESC NULLS LAST",
+        "SELECT given, denied, how, given_at, withdrawn_at, withdrawn_by, withdrawn_why FROM approval"
+        " WHERE patient_id = %s ORDER BY coalesce(withdrawn_at, given_at) DESC NULLS LAST",
         (patient_id,),
     )
     return await rows.fetchall()
@@ -113,3 +123,23 @@ async def record(request: Request, patient_id: str) -> Response:
             raise
         return await _page(request, actor, patient_id, refusal.issues[0].diagnostics, sent)
     return told(f"/patients/{patient_id}/plan", "approval-recorded")
+
+
+@router.post("/patients/{patient_id}/approval/withdraw")
+async def withdraw(request: Request, patient_id: str) -> Response:
+    """The person no longer approves. To undo it, approval is recorded anew."""
+    actor = await signed_in(request)
+    demand(actor, "approval.record")
+    sent = await form(request, actor)
+    try:
+        async with transaction(request) as tx:
+            await persons.find(tx.pg, actor, patient_id)
+            by = sent.text("by", 200)
+            if by and by not in dict(await _close(tx, patient_id)):
+                raise refuse(422, "value", "Choose who said so.")
+            await flows.withdraw_approval(tx, actor, patient_id, sent.text("why", 500), by or None)
+    except Refusal as refusal:
+        if refusal.status not in (409, 422):
+            raise
+        return await _page(request, actor, patient_id, refusal.issues[0].diagnostics, sent)
+    return told(f"/patients/{patient_id}/approval", "approval-withdrawn")

@@ -15,7 +15,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.person import limit_words
 from hub.pages.rendering import page
 from monitoring import series
-from monitoring.limits import Limits, Order, in_force
+from monitoring.limits import SCALE_2_DEFAULT, Limits, Order, in_force
 from monitoring.measures import MEASURES, Measure
 from monitoring.state import load_orders
 
@@ -64,9 +64,9 @@ async def _page(
     await runtime(request).reads.record(persons.looked(actor, patient_id, "limits", "ServiceRequest"))
     own = order.limits if order else Limits()
     good = [measure.round(point.value) for point in points if point.quality == "ok" and point.value is not None]
-    scale = order.scale if order else None
+    scale = _scale(measure, sent) if sent else (order.scale if order else None)
     default = in_force(measure.key, None, scale)
-    shown = tried or in_force(measure.key, own, scale)
+    shown = in_force(measure.key, tried or own, scale)
     return page(
         request,
         "limits.html",
@@ -89,6 +89,12 @@ async def _page(
         default=limit_words(default, measure.shown) if default else None,
         default_source=default.source if default else None,
         reason=sent.text("reason") if sent else (order.reason or "" if order else ""),
+        overdue=words.day(order.review_on, persons.today(now))
+        if order and order.review_on and order.review_due(persons.today(now))
+        else None,
+        scaled=measure.key == "spo2",
+        scale=sent.text("scale", 1) if sent else ("2" if scale == 2 else "1"),
+        scale_default=limit_words(SCALE_2_DEFAULT, measure.shown),
         review_on=sent.text("review_on")
         if sent
         else (order.review_on.isoformat() if order and order.review_on else ""),
@@ -124,22 +130,24 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
             return await _page(request, actor, patient_id, measure, sent=sent, tried=limits_sent)
         async with transaction(request) as tx:
             await persons.find(tx.pg, actor, patient_id)
-            before = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
             order = Order(
                 service_request_id=new_id(),
                 patient_id=patient_id,
                 measure=measure.key,
                 limits=limits_sent,
-                # SpO2 scale 2 is an order of its own and stays as it was.
-                scale=before.scale if before else None,
+                scale=_scale(measure, sent),
                 every_hours=float(sent.text("every")) if sent.text("every") in EVERY and sent.text("every") else None,
                 set_by=actor.reference,
                 reason=sent.text("reason", 500) or None,
                 review_on=_day(sent.text("review_on")),
             )
+            if order.scale == 2 and not order.reason:
+                raise refuse(
+                    422, "required", "Say who confirmed hypercapnic failure, and the target, such as 88 to 92 %."
+                )
             if order.personal and not order.reason:
                 raise refuse(422, "required", "Say why these limits are right for this person.")
-            if order.personal and order.review_on is None:
+            if (order.personal or order.scale) and order.review_on is None:
                 raise refuse(422, "required", "Say on which day the limits are looked at again.")
             await flows.set_limits(tx, actor, order)
     except Refusal as refusal:
@@ -147,6 +155,11 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
             raise
         return await _page(request, actor, patient_id, measure, refusal.issues[0].diagnostics, sent)
     return told(f"/patients/{patient_id}/readings#{measure.key}", "limits-saved")
+
+
+def _scale(measure: Measure, sent: Form) -> int | None:
+    """SpO2 scale 2 where it was chosen; scale 1 is what holds without an order."""
+    return 2 if measure.key == "spo2" and sent.text("scale", 1) == "2" else None
 
 
 def _number(sent: Form, name: str, label: str) -> float | None:

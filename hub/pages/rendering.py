@@ -177,6 +177,7 @@ SAID = {
     "plan-same": "Nothing was changed, so no new version was made.",
     "plan-started": "The plan has started.",
     "approval-recorded": "Approval recorded. A plan can now be written.",
+    "approval-withdrawn": "The withdrawal is recorded. An active plan is on hold now.",
     "team-saved": "Team saved. The person sees it by name and role.",
     "limits-saved": "Limits saved. They count from the next reading.",
     "pregnancy-recorded": "Pregnancy recorded. NEWS2 is not scored until its end is recorded.",

@@ -24,6 +24,7 @@ CHIPS = {
     "amber": "Amber",
     "task": "Tasks",
     "missed": "Missed readings",
+    "review": "Limits to review",
     "seen": "Acknowledged",
     "information": "Information",
 }
@@ -38,6 +39,10 @@ EMPTY = {
     "amber": ("No amber flags", "An amber flag appears here as soon as readings raise one."),
     "task": ("No tasks due", "Tasks that are yours appear here on the day they are due."),
     "missed": ("No missed readings", "When an agreed reading does not come, the person appears here."),
+    "review": (
+        "No limits to review",
+        "Limits that a clinician set for one person appear here on the day on which they are to be looked at again.",
+    ),
     "seen": ("Nothing is acknowledged", "Flags that someone has acknowledged stay here until they are resolved."),
     "information": ("Nothing to know", "Flags that only inform appear here."),
 }
@@ -58,6 +63,7 @@ class Row:
     reason: str
     since: str
     state: str | None
+    measure: str | None = None
 
 
 @router.get("/today")
@@ -82,6 +88,7 @@ async def today(request: Request) -> Response:
         "rows": [shown(row, names, now) for row in board.rows],
         "back": here,
         "can_resolve": actor.can("flag.resolve"),
+        "can_limit": actor.can("limit.set"),
         "more_href": f"{here}{'&' if '?' in here else '?'}after={board.more}" if board.more else None,
         "empty": dict(zip(("title", "text"), EMPTY[chip], strict=True)),
     }
@@ -142,10 +149,11 @@ def shown(row: TodayRow, names: dict[str, str], now: datetime) -> Row:
         word=word,
         name=words.person(row.family, row.given, row.called),
         who=words.who(row.birth_date, row.nhs_number, now),
-        summary=row.summary or _missed(row, now),
+        summary=row.summary or (_review(row) if row.kind == "review" else _missed(row, now)),
         reason=reason,
         since=since,
         state=row.state,
+        measure=row.measure,
     )
 
 
@@ -185,4 +193,15 @@ def _missed(row: TodayRow, now: datetime) -> str:
     return f"No {name} for {words.span((now - row.at).total_seconds())}." if row.at else f"No {name} yet."
 
 
-_LOOKS = {"flag": _flag, "task": _task, "missed": _missed_reading}
+def _limits(row: TodayRow, _: dict[str, str], now: datetime) -> tuple[str, str, str, str]:
+    assert row.at is not None
+    due = words.day(row.at.astimezone(words.LONDON).date(), now.astimezone(words.LONDON).date())
+    return "task", "Review", "They hold until somebody changes them.", f"To be looked at again {due}."
+
+
+def _review(row: TodayRow) -> str:
+    measure = MEASURES.get(row.measure or "")
+    return f"Personal limits: {measure.name.lower() if measure else 'a reading'}."
+
+
+_LOOKS = {"flag": _flag, "task": _task, "missed": _missed_reading, "review": _limits}

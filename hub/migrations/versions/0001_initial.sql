@@ -67,6 +67,9 @@ CREATE TABLE approval (
 	how TEXT,
 	valid_from TIMESTAMP WITH TIME ZONE,
 	valid_until TIMESTAMP WITH TIME ZONE,
+	withdrawn_at TIMESTAMP WITH TIME ZONE,
+	withdrawn_by TEXT COLLATE "C",
+	withdrawn_why TEXT,
 	PRIMARY KEY (id)
 );
 CREATE INDEX approval_patient ON approval (patient_id) WHERE given OR denied;
@@ -74,6 +77,7 @@ COMMENT ON COLUMN approval.id IS 'id of the FHIR Consent';
 COMMENT ON COLUMN approval.given IS 'active, permits, and is about care planning';
 COMMENT ON COLUMN approval.denied IS 'says no, or is a yes withdrawn; the latest decision counts';
 COMMENT ON COLUMN approval.valid_until IS 'compared with now on every read: an approval ends by itself';
+COMMENT ON COLUMN approval.withdrawn_by IS 'who said so: the person, or who decides for them';
 CREATE TABLE team_member (
 	care_team_id TEXT COLLATE "C" NOT NULL,
 	member TEXT COLLATE "C" NOT NULL,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fhir import store
-from fhir.conditions import ALWAYS, all_of, any_of, has_key, none_of
+from fhir.compartments import within
+from fhir.conditions import ALWAYS, all_of, none_of
 from fhir.page import Found, Page, next_url, url_of
 from fhir.paging import Cursor
 from fhir.registry import SPECS, ResourceSpec
@@ -84,12 +85,7 @@ def compartment(spec: ResourceSpec, patient: str) -> Sql:
     """What of a type is in the compartment of *patient*, as a condition on alias `r`."""
     if spec.type == "Patient":
         return Sql("r.id = %s", (patient,))  # another person who is linked has a record of their own
-    stored = dict.fromkeys(name for code in spec.compartment for name in spec.params[code].stored)
-    return any_of(
-        [Sql("r.patient_id = %s", (patient,)), has_key("r", [f"{name}=Patient/{patient}" for name in stored])]
-        if stored
-        else [Sql("r.patient_id = %s", (patient,))]
-    )
+    return within(spec, ("Patient", patient))
 
 
 def _inside(wanted: Wanted, visible: Visible, place: Sequence[str]) -> list[Sql]:

@@ -241,7 +241,7 @@ def _held(concept: Concept, one: JSON, known: Mapping[str, Concept]) -> bool:
         values += [concept.display] if name == "display" else []
         texts = [_said(one) for one in values]
         if operator == "exists":
-            return bool(texts) == (value == "true")
+            return (value == "true") is bool(texts)
         if operator == "=":
             return str(value) in texts
         if operator in ("in", "not-in"):

@@ -6,13 +6,15 @@ take no more of it than a thousand. What was begun by a process that died is beg
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fhir import store
+from fhir.codes import CodeSets, gathered
 from fhir.conditions import all_of, any_of
 from fhir.criteria import Criteria
 from fhir.outcome import refuse
@@ -52,6 +54,9 @@ class Order:
             "patients": list(self.patients),
         }  # fmt: skip
 
+    def queries(self, type_: str) -> list[list[tuple[str, str]]]:
+        return [parse_qsl(query, keep_blank_values=True) for query in self.filters[type_]]
+
     @classmethod
     def of(cls, request: JSON) -> "Order":
         since = request["since"]
@@ -62,11 +67,11 @@ class Order:
         )  # fmt: skip
 
 
-def condition(order: Order, type_: str, shown: Visible, people: list[str] | None) -> Sql | None:
+def condition(order: Order, type_: str, shown: Visible, people: list[str] | None, sets: CodeSets) -> Sql | None:
     """What of *type_* goes out, on alias `r` of its search table; None when it is left out unasked.
 
-    *people* is what `_people` gave. Refusal 403 for a type that was asked for and may not be seen, 400 for a filter
-    that is not understood.
+    *people* is what `_people` gave, *sets* are the value sets that filters name. Refusal 403 for a type that was asked
+    for and may not be seen, 400 for a filter that is not understood.
     """
     if type_ not in order.types and (order.types or shown(type_, "r") is None):
         return None
@@ -78,23 +83,22 @@ def condition(order: Order, type_: str, shown: Visible, people: list[str] | None
         about = Sql("r.patient_id IS NOT NULL")
         parts.append(about if people is None else Sql("r.patient_id = ANY(%s::text[])", (people,)))
     if type_ in order.filters:
-        criteria = Criteria(shown, order.base_url)
-        queries = [parse_qsl(query, keep_blank_values=True) for query in order.filters[type_]]
-        parts.append(any_of([criteria.where(spec, "r", query) for query in queries]))
+        criteria = Criteria(shown, order.base_url, sets)
+        parts.append(any_of([criteria.where(spec, "r", query) for query in order.queries(type_)]))
     return all_of(parts)
 
 
 async def check(tx: Tx, order: Order, actor: Actor) -> None:
     """Refusal now for what would be refused when it is carried out."""
     shown = visible(actor)
-    people = await _people(tx, order, shown)
+    people, sets = await _people(tx, order, shown), await _sets(tx, order, shown)
     for type_ in sorted({*order.types, *order.filters}):
         if order.level != "system" and not SPECS[type_].in_patient_compartment:
             said = f"{type_} is in no patient's compartment: ask for it at the level of the system"
             raise refuse(400, "not-supported", said, "_type")
         if order.types and type_ not in order.types:
             raise refuse(400, "invalid", f"_typeFilter names {type_}, which _type leaves out", "_typeFilter")
-        condition(order, type_, shown, people)
+        condition(order, type_, shown, people, sets)
 
 
 async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
@@ -111,12 +115,13 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
         await reading.pg.execute("SET LOCAL statement_timeout = '10min'")
         await reading.pg.execute("SET LOCAL cursor_tuple_fraction = 1")
         moment = await _moment(reading)
-        people = await _people(reading, order, shown)
+        people, sets = await _people(reading, order, shown), await _sets(reading, order, shown)
         for type_ in sorted(order.types or _types(order)):
-            where = condition(order, type_, shown, people)
+            where = condition(order, type_, shown, people, sets)
             if where is not None:
                 written = _Writing(database, job, told, type_, sum(one["bytes"] for one in output))
-                output += await written.files(_bodies(reading, type_, where), len(output) + 1)
+                async with aclosing(_bodies(reading, type_, where)) as bodies:
+                    output += await written.files(bodies, len(output) + 1)
     counts: dict[str, int] = {}
     for one in output:
         counts[one["type"]] = counts.get(one["type"], 0) + one["count"]
@@ -143,6 +148,11 @@ async def _moment(tx: Tx) -> datetime:
     row = await rows.fetchone()
     assert row is not None
     return row[0]  # type: ignore[no-any-return]
+
+
+async def _sets(tx: Tx, order: Order, shown: Visible) -> CodeSets:
+    asked = [one for type_ in order.filters for query in order.queries(type_) for one in query]
+    return await gathered(tx.pg, asked, shown)
 
 
 async def _people(tx: Tx, order: Order, shown: Visible) -> list[str] | None:
@@ -175,7 +185,7 @@ def _members(group: JSON) -> list[str]:
     return found
 
 
-async def _bodies(tx: Tx, type_: str, where: Sql) -> AsyncIterator[list[str]]:
+async def _bodies(tx: Tx, type_: str, where: Sql) -> AsyncGenerator[list[str], None]:
     async with tx.pg.cursor(name="bulk_export") as cursor:
         await cursor.execute(
             f"SELECT v.body FROM r_{type_.lower()} r"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from fhir.store import ID
 from fhir.subscriptions import OPERATION
 from fhir.types import SERVED
-from hub.fhir_operations import diff, everything, export, imports, job, meta, subscriptions, terminology
+from hub.fhir_operations import diff, everything, export, imports, job, lastn, meta, stats, subscriptions, terminology
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -67,6 +67,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
     Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
     Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    Operation(
+        "lastn",
+        ("type",),
+        lastn.carry_out,
+        HL7 + "Observation-lastn",
+        frozenset({"Observation"}),
+        documentation="The last of each code, for the patient or subject that is named: max, and any search parameter.",
+    ),
+    Operation("stats", ("type",), stats.carry_out, HL7 + "Observation-stats", frozenset({"Observation"})),
     *(
         Operation(name, ("type", "instance"), handler, f"{HL7}{type_}-{name}", frozenset({type_}))
         for type_, name, handler in (

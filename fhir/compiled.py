@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fhir import profiles
 from fhir.fhirpath_values import Scope
 from fhir.inspection import inspect
 from fhir.invariants import Condition, Invariant, Invariants, invariants_of
@@ -59,6 +60,9 @@ def _convert(resource: dict[str, Any], inner: Callable[[type, Any], Any]) -> Non
     rules = _rules[type_name]
     if (rules.always or not rules.triggers.isdisjoint(resource)) and rules.broken(resource, Scope(resource, resource)):
         raise msgspec.ValidationError
+    if "meta" in resource and (urls := profiles.claimed(resource)):
+        for _ in profiles.broken(resource, Scope(resource, resource), type_name, urls):
+            raise msgspec.ValidationError
 
 
 def _nested(kind: type, value: Any) -> Any:

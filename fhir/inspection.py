@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from fhir import profiles
 from fhir.fhirpath_values import Scope
 from fhir.invariants import invariants_of
 from fhir.outcome import Issue
@@ -40,7 +41,12 @@ def _resource(value: Any, path: str, around: Scope, contained: bool = False) -> 
         yield Issue("not-supported", f"{type_name[:64]!r} is no resource type of R4{_hint(type_name, SERVED)}", path)
     else:
         scope = Scope(value, around.root if contained else value, steps=around.steps)
-        yield from _object(model_of(type_name), value, path, scope, {"resourceType"})
+        sound = True
+        for issue in _object(model_of(type_name), value, path, scope, {"resourceType"}):
+            sound = False
+            yield issue
+        if sound:
+            yield from profiles.broken(value, scope, path, profiles.claimed(value))
 
 
 def _object(model: Model, value: Any, path: str, scope: Scope, known: set[str] | None = None) -> Iterator[Issue]:

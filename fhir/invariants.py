@@ -4,7 +4,7 @@ Each is worked out only for an object whose members leave it in doubt (`fhir.fhi
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,7 +77,13 @@ class Invariants:
 @cache
 def invariants_of(model: Model) -> Invariants:
     shape = shape_of(model)
-    rows = [*_TABLE.get(shape.path, ()), *(_TABLE["DomainResource"] if "contained" in shape.elements else ())]
+    return of_rows(
+        shape, [*_TABLE.get(shape.path, ()), *(_TABLE["DomainResource"] if "contained" in shape.elements else ())]
+    )
+
+
+def of_rows(shape: Shape, rows: Iterable[Sequence[str]]) -> Invariants:
+    """The rules in *rows*: key, what it demands in words, FHIRPath."""
     found = [_invariant(shape, key, human, expression) for key, human, expression in rows]
     always = tuple(one for one in found if not _trigger(one))
     triggered = tuple(one for one in found if _trigger(one))

@@ -15,14 +15,14 @@ MOST_LEVELS = 8
 
 
 async def included(
-    pg: Connection, type_: str, matches: Mapping[str, list[str]], includes: Sequence[Include], visible: Visible
+    pg: Connection, matches: Mapping[str, Mapping[str, list[str]]], includes: Sequence[Include], visible: Visible
 ) -> list[Found]:
-    """What the *matches* of *type_* (ids with their keys) refer to and what refers to them, each once.
+    """What the *matches* (by type, ids with their keys) refer to and what refers to them, each once.
 
     Refusal 400 beyond MOST_INCLUDED.
     """
-    level: dict[str, dict[str, list[str]]] = {type_: dict(matches)}
-    seen = {(type_, id_) for id_ in matches}
+    level: dict[str, dict[str, list[str]]] = {type_: dict(ids) for type_, ids in matches.items()}
+    seen = {(type_, id_) for type_, ids in matches.items() for id_ in ids}
     entries: list[Found] = []
     for number in range(MOST_LEVELS):
         active = [include for include in includes if number == 0 or include.iterate]
@@ -44,7 +44,7 @@ async def included(
                 entries.append(Found("include", kind, id_, body, patient_id))
         if len(entries) > MOST_INCLUDED:
             said = f"the page would include more than {MOST_INCLUDED} resources: ask for a smaller _count"
-            raise refuse(400, "too-costly", said, f"{type_}?_include")
+            raise refuse(400, "too-costly", said, "_include")
     return entries
 
 

@@ -6,22 +6,27 @@ finds and orders in one go.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+from fhir import rows as rows_of
 from fhir import store
-from fhir.asked import PAGE_SIZE, Query, Request, Sort, by_id, instant_of, size_of, taken_apart
+from fhir.asked import PAGE_SIZE, Query, Request, instant_of, size_of, taken_apart, warnings
 from fhir.codes import gathered
-from fhir.conditions import all_of, any_of
-from fhir.criteria import Criteria
+from fhir.compartments import Compartment, types_in, within
+from fhir.conditions import all_of
+from fhir.criteria import Criteria, is_selective
 from fhir.includes import included
 from fhir.outcome import refuse
-from fhir.page import Found, Page, next_url, subset, url_of
+from fhir.page import Found, Page, next_url, url_of
 from fhir.paging import Cursor, verify
 from fhir.registry import SPECS, ResourceSpec
+from fhir.rows import Row, of_type, of_types
+from fhir.sorting import Sort, by_id, own_order, sorts
 from fhir.store import Connection, Sql, Stored, Visible, permitted
-from fhir.tables import date_column
+from fhir.subsets import check_elements, subset
+from fhir.written import NotUnderstood
 
-__all__ = ["Page", "Sql", "Visible", "claim", "history", "matches", "search"]
+__all__ = ["Page", "Sql", "Visible", "across", "claim", "history", "matches", "search"]
 
 
 async def search(
@@ -32,40 +37,151 @@ async def search(
     base_url: str,
     secret: bytes,
     max_page: int,
-    patient: str | None = None,
+    compartment: Compartment | None = None,
+    lenient: bool = False,
 ) -> Page:
     """One page of the resources of *type_* that match *query* and that the actor may see, as a searchset.
 
-    With *patient*, only what is in the compartment of that Patient. *max_page* bounds `_count`. Refusal 400 for what is
-    not understood (an ignored condition would be an unfiltered list), 403 for a type the actor may not see, 404 for one
-    that is not served.
+    With *compartment*, only what is in it. *max_page* bounds `_count`. Refusal 400 for what is not understood (an
+    ignored condition would be an unfiltered list; a *lenient* client is told of it on the page instead), 403 for a type
+    the actor may not see, 404 for one that is not served.
     """
     limit = permitted(type_, "r", visible)
     spec = SPECS[type_]
-    scope = type_ if patient is None else f"Patient/{patient}/{type_}"
-    request = taken_apart(spec, query, scope, secret, max_page)
+    scope = type_ if compartment is None else f"{'/'.join(compartment)}/{type_}"
+    request = taken_apart(type_, query, scope, secret, max_page, lenient)
+    check_elements(type_, request.elements)
     criteria = Criteria(visible, base_url, await gathered(pg, request.criteria, visible))
-    where = [Sql(*limit), criteria.where(spec, "r", request.criteria)]
-    if patient is not None:
-        where.append(_compartment(spec, patient))
+    where = [Sql(*limit), *_conditions(criteria, spec, request, lenient)]
+    if compartment is not None:
+        where.append(within(spec, compartment))
     condition = all_of(where)
-    links = [("self", url_of(base_url, scope, request.query))]
+    sorts = _order(spec, request, visible, lenient)
     if request.count == 0:
-        return Page("searchset", await _count(pg, type_, condition), links, base_url=base_url)
-    in_order = criteria.one_person and request.sorts[0].nullable
-    fenced = (criteria.selective or patient is not None) and not in_order
-    rows = await _rows(pg, type_, condition, request, fenced)
+        return await _counted(pg, [(type_, condition)], request, base_url, scope)
+    in_order = criteria.one_person and sorts[0].nullable
+    fenced = (criteria.selective or compartment is not None) and not in_order
+    rows = await of_type(
+        pg, type_, condition, sorts, request.after, request.count + 1, fenced, with_keys=bool(request.includes)
+    )
+    return await _page(pg, rows, [(type_, condition)], request, visible, base_url, secret, scope)
+
+
+async def across(
+    pg: Connection,
+    query: Query,
+    visible: Visible,
+    base_url: str,
+    secret: bytes,
+    max_page: int,
+    compartment: Compartment | None = None,
+    lenient: bool = False,
+) -> Page:
+    """One page of the resources of several types: those that `_type` names, those of *compartment*, or all.
+
+    The order is by `_id` or `_lastUpdated`; conditions are those that every type has. Types that the actor may not see
+    are left out, but refused (403) when they are named.
+    """
+    scope = "" if compartment is None else f"{'/'.join(compartment)}/*"
+    request = taken_apart(None, query, scope, secret, max_page, lenient)
+    possible = types_in(compartment[0]) if compartment is not None else list(SPECS)
+    strangers = [one for one in request.types if one not in possible]
+    if strangers and compartment is not None:
+        raise refuse(400, "invalid", f"{strangers[0]} is not in the compartment of a {compartment[0]}", "_type")
+    for named in request.types:
+        permitted(named, "r", visible)
+    types = [one for one in request.types or possible if visible(one, "r") is not None]
+    for type_ in types:
+        check_elements(type_, request.elements)
+    criteria = Criteria(visible, base_url, await gathered(pg, request.criteria, visible))
+    conditions: list[tuple[str, Sql]] = []
+    for type_ in types:
+        where = [permitted(type_, "r", visible), *_conditions(criteria, SPECS[type_], request, lenient)]
+        if compartment is not None:
+            where.append(within(SPECS[type_], compartment))
+        conditions.append((type_, all_of(where)))
+    if request.order is not None and request.order.removeprefix("-") not in ("_id", "_lastUpdated"):
+        said = f"several types are sorted by _id or _lastUpdated, not by '{request.order[:80]}'"
+        raise refuse(400, "invalid", said, "_sort")
+    if request.count == 0 or not conditions:
+        return await _counted(pg, conditions, request, base_url, scope)
+    order = sorts(SPECS[types[0]], request.order, visible) if request.order else [by_id(True)]
+    rows = await of_types(pg, conditions, order, request.after, request.count + 1)
+    return await _page(pg, rows, conditions, request, visible, base_url, secret, scope)
+
+
+def _conditions(criteria: Criteria, spec: ResourceSpec, request: Request, lenient: bool) -> list[Sql]:
+    """Those of *request*; what is not understood leaves it, and is told of, when the client is *lenient*."""
+    found: list[Sql] = []
+    for asked in list(request.criteria):
+        try:
+            found.append(criteria.condition(spec, "r", *asked))
+        except NotUnderstood as refusal:
+            if not lenient:
+                raise
+            request.criteria.remove(asked)
+            request.query.remove(asked)
+            request.ignored.extend(warnings(refusal))
+    return found
+
+
+def _order(spec: ResourceSpec, request: Request, visible: Visible, lenient: bool) -> list[Sort]:
+    found: list[Sort] | None = None
+    if request.order is not None:
+        try:
+            found = sorts(spec, request.order, visible)
+        except NotUnderstood as refusal:
+            if not lenient:
+                raise
+            request.query[:] = [asked for asked in request.query if asked[0] != "_sort"]
+            request.ignored.extend(warnings(refusal))
+    if found is None:
+        names = [name for name, _ in request.criteria]
+        found = own_order(spec, names, any(is_selective(spec, name) for name in names))
+    if request.after is not None and len(request.after) != len(found):
+        raise refuse(400, "value", "the _cursor does not fit the search it was made for", "_cursor")
+    return found
+
+
+async def _counted(
+    pg: Connection, conditions: Sequence[tuple[str, Sql]], request: Request, base_url: str, scope: str
+) -> Page:
+    links = [("self", url_of(base_url, scope, request.query))]
+    total = await rows_of.counted(pg, conditions)
+    return Page("searchset", total, links, base_url=base_url, issues=request.ignored)
+
+
+async def _page(
+    pg: Connection,
+    rows: Sequence[Row],
+    conditions: Sequence[tuple[str, Sql]],
+    request: Request,
+    visible: Visible,
+    base_url: str,
+    secret: bytes,
+    scope: str,
+) -> Page:
+    """The page that *rows* make: one more of them than asked for says that there is another."""
     found, more = rows[: request.count], len(rows) > request.count
-    total = await _total(pg, type_, condition, request, len(rows), more)
+    links = [("self", url_of(base_url, scope, request.query))]
+    total = None
+    if not more and request.after is None:
+        total = len(rows)
+    elif request.total == "accurate":
+        total = await rows_of.counted(pg, conditions)
+    elif request.total == "estimate":
+        total = await rows_of.estimated(pg, conditions)
     if more:
         links.append(("next", next_url(base_url, scope, Cursor(scope, request.query, found[-1].order), secret)))
-    entries = [Found("match", type_, row.stored.id, row.stored.body or "", row.stored.patient_id) for row in found]
+    entries = [Found("match", r.stored.type, r.stored.id, r.stored.body or "", r.stored.patient_id) for r in found]
     if request.includes and found:
-        level = {row.stored.id: row.keys for row in found}
-        entries += await included(pg, type_, level, request.includes, visible)
+        level: dict[str, dict[str, list[str]]] = {}
+        for row in found:
+            level.setdefault(row.stored.type, {})[row.stored.id] = row.keys
+        entries += await included(pg, level, request.includes, visible)
     if request.summary != "false" or request.elements:
-        entries = [subset(entry, request) for entry in entries]
-    return Page("searchset", total, links, entries, base_url=base_url)
+        entries = [replace(one, body=subset(one.body, request.elements, request.summary)) for one in entries]
+    return Page("searchset", total, links, entries, base_url=base_url, issues=request.ignored)
 
 
 async def matches(pg: Connection, type_: str, query: Query, visible: Visible, limit: int) -> list[Stored]:
@@ -74,8 +190,8 @@ async def matches(pg: Connection, type_: str, query: Query, visible: Visible, li
     spec = SPECS[type_]
     criteria = Criteria(visible, sets=await gathered(pg, query, visible))
     condition = all_of([Sql(*allowed), criteria.where(spec, "r", query)])
-    plain = Request([], limit - 1, [by_id(False)], [], "none", "false", frozenset(), [])
-    return [row.stored for row in await _rows(pg, type_, condition, plain, criteria.selective)]
+    found = await of_type(pg, type_, condition, [by_id(False)], None, limit, criteria.selective)
+    return [row.stored for row in found]
 
 
 async def claim(pg: Connection, type_: str, query: Query) -> None:
@@ -129,96 +245,3 @@ async def history(
         entries = entries[:size]
         links.append(("next", next_url(base_url, scope, Cursor(scope, kept, [str(entries[-1].seq)]), secret)))
     return Page("history", None, links, versions=entries, base_url=base_url)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    stored: Stored
-    keys: list[str]
-    order: list[str | None]
-
-
-async def _rows(pg: Connection, type_: str, condition: Sql, request: Request, fenced: bool) -> list[_Row]:
-    """One row more than asked for, so that the last page knows it is the last.
-
-    When *fenced*, the condition is answered before anything is put in order. Left alone, PostgreSQL likes to walk the
-    whole table in order until it has met enough rows, which takes for ever when there are fewer than it thinks.
-    """
-    sorts = request.sorts
-    where = condition if request.after is None else all_of([condition, _beyond(sorts, request.after)])
-    keys = "r.keys" if request.includes else "'{}'::text[] AS keys"
-    texts = ", ".join(f"{sort.expression}::text" for sort in sorts)
-    order = ", ".join(f"{sort.expression}{sort.direction}" for sort in sorts)
-    dates = "".join(f", r.{date_column(date)}" for date in SPECS[type_].dates)
-    start, fence = ("(SELECT r.* FROM ", " OFFSET 0) r") if fenced else ("", "")
-    # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
-    # plan must fit the values, since one code may stand for ten rows and another for half the table.
-    result = await pg.execute(
-        f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}] FROM ("
-        f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}{dates} FROM {start}r_{type_.lower()} r"
-        f" WHERE {where.text}{fence} ORDER BY {order} LIMIT %s) r"
-        f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {order}",
-        (*where.params, request.count + 1),
-        prepare=False,
-    )
-    return [_Row(Stored(type_, *row), keys, order) async for *row, keys, order in result]
-
-
-def _beyond(sorts: Sequence[Sort], after: Sequence[str | None]) -> Sql:
-    """Rows after the one with the values *after*: beyond it in one column, and level with it in those before."""
-    parts: list[Sql] = []
-    level: list[Sql] = []
-    for sort, value in zip(sorts, after, strict=True):
-        name = sort.expression
-        if value is None:
-            if not sort.descending:
-                parts.append(all_of([*level, Sql(f"{name} IS NOT NULL")]))
-            level.append(Sql(f"{name} IS NULL"))
-            continue
-        beyond = Sql(f"{name} {'<' if sort.descending else '>'} %s::{sort.cast}", (value,))
-        if sort.nullable and sort.descending:
-            beyond = any_of([beyond, Sql(f"{name} IS NULL")])
-        parts.append(all_of([*level, beyond]))
-        level.append(Sql(f"{name} = %s::{sort.cast}", (value,)))
-    after_all = any_of(parts)
-    first = sorts[0]
-    if after[0] is None or (first.nullable and first.descending) or len(sorts) == 1:
-        return after_all
-    # Implied by the rest, but only this tells PostgreSQL where in the index to begin.
-    start = Sql(f"{first.expression} {'<=' if first.descending else '>='} %s::{first.cast}", (after[0],))
-    return all_of([start, after_all])
-
-
-async def _count(pg: Connection, type_: str, condition: Sql) -> int:
-    result = await pg.execute(
-        f"SELECT count(*) FROM r_{type_.lower()} r WHERE {condition.text}", condition.params, prepare=False
-    )
-    row = await result.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-async def _total(pg: Connection, type_: str, condition: Sql, request: Request, rows: int, more: bool) -> int | None:
-    if not more and request.after is None:
-        return rows
-    if request.total == "accurate":
-        return await _count(pg, type_, condition)
-    if request.total == "estimate":
-        statement = f"EXPLAIN (FORMAT JSON) SELECT 1 FROM r_{type_.lower()} r WHERE {condition.text}"
-        plan = await (await pg.execute(statement, condition.params)).fetchone()
-        assert plan is not None
-        return int(plan[0][0]["Plan"]["Plan Rows"])
-    return None
-
-
-def _compartment(spec: ResourceSpec, patient: str) -> Sql:
-    """What is in the compartment of *patient*: what it is about, and what FHIR adds, such as what they performed."""
-    if not store.ID.fullmatch(patient):
-        raise refuse(400, "value", f"'{patient[:80]}' is no id")
-    if not spec.in_patient_compartment:
-        raise refuse(404, "not-supported", f"{spec.type} is not in the compartment of a Patient")
-    stored = dict.fromkeys(name for code in spec.compartment for name in spec.params[code].stored)
-    parts = [Sql("r.patient_id = %s", (patient,))]
-    if (not spec.one_patient and stored) or len(spec.compartment) > 1:
-        parts.append(Sql("r.keys && %s::text[]", ([f"{name}=Patient/{patient}" for name in stored],)))
-    return any_of(parts)

@@ -59,6 +59,12 @@ def preference(prefer: str | None) -> str | None:
     return None
 
 
+def lenient(prefer: str | None) -> bool:
+    """Whether a search may go on without the parameters that it does not understand, and tell of them."""
+    parts = (prefer or "").replace(";", ",").split(",")
+    return any(part.replace(" ", "").lower() == "handling=lenient" for part in parts)
+
+
 def http_date(text: str | None) -> datetime | None:
     """The instant of an HTTP date; None when there is none, or none that can be read (RFC 9110: then it is ignored)."""
     try:

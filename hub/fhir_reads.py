@@ -15,7 +15,7 @@ def looked(actor: Actor, action: str, stored: Stored) -> audit.Entry:
     return audit.entry(actor, action, stored.type, stored.id, stored.patient_id, detail=detail)
 
 
-def searched(actor: Actor, type_: str, page: Page) -> Sequence[audit.Entry]:
+def searched(actor: Actor, type_: str | None, page: Page) -> Sequence[audit.Entry]:
     """Rows for one page of a search; how many resources of each person it shows, never what was asked."""
     return _rows(actor, "search", type_, None, Counter(found.patient_id for found in page.entries))
 

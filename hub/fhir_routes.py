@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fhir.capability import statement
+from fhir.compartments import OWNERS
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.patch import JSON_PATCH
 from fhir.store import ID
@@ -165,7 +166,9 @@ def _interactions(path: list[str]) -> dict[str, Handler | None]:
         return dict.fromkeys(operation.methods, operation.handler)
     match path:
         case []:
-            return {"POST": interactions.bundle}
+            return {"GET": interactions.find, "POST": interactions.bundle}
+        case ["_search"]:
+            return {"POST": interactions.find_by_form}
         case ["metadata"]:
             return {"GET": None}
         case ["_history"]:
@@ -186,8 +189,10 @@ def _interactions(path: list[str]) -> dict[str, Handler | None]:
             return {"GET": interactions.history}
         case [id_, "_history", _] if ID.fullmatch(id_):
             return {"GET": interactions.vread}
-        case [id_, within] if type_ == "Patient" and ID.fullmatch(id_) and within in SERVED:
-            return {"GET": interactions.find_in_compartment}
+        case [id_, within] if type_ in OWNERS and ID.fullmatch(id_) and (within in SERVED or within == "*"):
+            return {"GET": interactions.find}
+        case [id_, within, "_search"] if type_ in OWNERS and ID.fullmatch(id_) and (within in SERVED or within == "*"):
+            return {"POST": interactions.find_by_form}
     named = next((part for part in rest if part.startswith("$")), None)
     if named is not None:
         raise _unknown_operation(named)

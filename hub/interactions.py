@@ -21,7 +21,18 @@ from hub import audit, bundles, ingest, intake
 from hub.access import visible
 from hub.db import Tx
 from hub.fhir_formats import shape
-from hub.fhir_http import FHIR_JSON, FORM, answer, decoded, http_date, last_modified, localise, parameters, said
+from hub.fhir_http import (
+    FHIR_JSON,
+    FORM,
+    answer,
+    decoded,
+    http_date,
+    last_modified,
+    lenient,
+    localise,
+    parameters,
+    said,
+)
 from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
@@ -97,7 +108,8 @@ def _unchanged(call: Call, stored: Stored) -> bool:
 
 
 async def find(call: Call) -> Response:
-    return await _searched(call, call.query, call.type)
+    """At a type, in a compartment (`Patient/1/Observation`, `Patient/1/*`), or over all types."""
+    return await _searched(call, call.query)
 
 
 async def find_by_form(call: Call) -> Response:
@@ -106,19 +118,20 @@ async def find_by_form(call: Call) -> Response:
         raise refuse(415, "not-supported", f"a search is posted as {FORM}, not {media[:100]!r}")
     both = [*parameters(call.request), *decoded(call.raw)]
     query, call.request.scope["format"] = shape(both, call.header("accept"))
-    return await _searched(call, query, call.type)
+    return await _searched(call, query)
 
 
-async def find_in_compartment(call: Call) -> Response:
-    return await _searched(call, call.query, call.path[2], call.id)
-
-
-async def _searched(call: Call, query: Sequence[tuple[str, str]], type_: str, patient: str | None = None) -> Response:
-    service = call.service
+async def _searched(call: Call, query: Sequence[tuple[str, str]]) -> Response:
+    asked = [part for part in call.path if part != "_search"]
+    compartment = (asked[0], asked[1]) if len(asked) == 3 else None
+    type_ = asked[-1] if asked and asked[-1] != "*" else None
+    pages = (call.service.base_url, call.service.secret, call.service.max_page, compartment)
+    tolerant = lenient(call.header("prefer"))
     async with call.runtime.database.transaction() as tx:
-        page = await search.search(
-            tx.pg, type_, query, visible(call.actor), service.base_url, service.secret, service.max_page, patient
-        )
+        if type_ is None:
+            page = await search.across(tx.pg, query, visible(call.actor), *pages, tolerant)
+        else:
+            page = await search.search(tx.pg, type_, query, visible(call.actor), *pages, tolerant)
     await call.runtime.reads.record(*searched(call.actor, type_, page))
     return answer(200, page.as_bytes().decode())
 

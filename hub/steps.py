@@ -246,8 +246,8 @@ async def _look(tx: Tx, actor: Actor, step: Step, service: Service, rows: list[a
             rows += history_read(actor, type_, id_, page)
             return Answer(200, body=page.as_bytes().decode(), looked=True)
         case [type_] | [_, _, type_]:
-            patient = step.path[1] if len(step.path) == 3 else None
-            page = await search.search(tx.pg, type_, step.query, limit, *pages, patient)
+            compartment = (step.path[0], step.path[1]) if len(step.path) == 3 else None
+            page = await search.search(tx.pg, type_, step.query, limit, *pages, compartment)
             rows += searched(actor, type_, page)
             return Answer(200, body=page.as_bytes().decode(), looked=True)
         case [type_, id_, "_history", version]:

@@ -344,8 +344,9 @@ async def page(
     """`page(db, "Observation?code=x")`, with `+` for nothing: values stand as they are."""
     type_, _, text = path.partition("?")
     query = [tuple(item.split("=", 1)) for item in text.split("&")] if text else []
+    within = ("Patient", patient) if patient else None
     async with database.transaction() as tx:
-        return await search.search(tx.pg, type_, query, visible, BASE, SECRET, most, patient)  # type: ignore[arg-type]
+        return await search.search(tx.pg, type_, query, visible, BASE, SECRET, most, within)  # type: ignore[arg-type]
 
 
 async def ids(database: Database, path: str, visible: store.Visible = everything, patient: str | None = None) -> str:
@@ -611,6 +612,18 @@ CASES = {
     "Patient?_sort=-_id": "cat bob ann",
     "Patient?_sort=_lastUpdated": "ann bob cat",
     "Patient?_sort=-_lastUpdated": "cat bob ann",
+    "Patient?_sort=family": "ann bob cat",
+    "Patient?_sort=-family": "cat bob ann",
+    "Patient?_sort=gender,-family": "cat ann bob",
+    "Patient?_sort=active": "bob cat ann",
+    "Patient?_sort=-organization,family": "ann bob cat",
+    "Observation?_sort=value-quantity&value-quantity:missing=false": "o8 o11 o12 o9 o10",
+    "Observation?_sort=-combo-value-quantity&combo-value-quantity=gt50||mm[Hg]": "o9 o13 o10",
+    "Observation?_sort=patient.family,-_id&patient:missing=false": "o2 o1 o4 o3",
+    "Observation?_sort=-subject:Patient.birthdate,-_id&patient:missing=false": "o2 o1 o4 o3",
+    "Observation?_sort=code,-date&date=ge2026-11-20": "o3 o2 o1 o5",
+    "Condition?_sort=-encounter.date,_id": "c1 c2 c3 c4",
+    "ValueSet?_sort=-url&url:missing=false": "v3 v5 v4 v1",
     "Observation?_sort=-date": "o3 o2 o1 o5 o4 o9 o8 o7 o6 o13 o12 o11 o10",
 }
 
@@ -665,7 +678,14 @@ REFUSED = {
     "Observation?code.name=x": "only references can be chained",
     "Patient?_has:Observation:code:x=1": "does not refer to Patient",
     "Patient?_has:Observation=1": "must be written _has",
-    "Patient?_sort=family": "cannot be sorted by 'family'",
+    "Patient?_sort=nmae": "cannot be sorted by 'nmae'; there are _id, _lastUpdated, .*family",
+    "Patient?_sort=_text": "cannot be sorted by '_text'",
+    "Patient?_sort=general-practitioner.name": "sort by one link to one type",
+    "Patient?_sort=family,given,gender,birthdate,active,phone": "more than 5 keys",
+    "Patient?_elements=nmae": "'nmae' is no element of Patient; there are",
+    "Patient?_elements=name&_summary=true": "say two things",
+    "Patient?_contained=true": "_contained is false here",
+    "Patient?_type=Patient": "'_type' is no search parameter of Patient",
     "Patient?_count=many": "whole number",
     "Patient?_count=-1": "whole number",
     "Patient?_total=maybe": "_total is one of",
@@ -974,3 +994,142 @@ async def test_every_parameter_of_every_type_makes_valid_sql(tx: Tx) -> None:
         query += [("_list", "x"), ("_text", "x"), ("_content", "x"), ("_filter", "_lastUpdated ge 2026")]
         missing = [(f"{code}:missing", "true") for code, param in spec.params.items() if param.type in values]
         assert await search.matches(tx.pg, type_, [*query, *missing], everything, 1) == []
+
+
+async def over_all(
+    database: Database,
+    text: str,
+    visible: store.Visible = everything,
+    compartment: tuple[str, str] | None = None,
+    lenient: bool = False,
+) -> search.Page:
+    query = [(name, value) for name, _, value in (item.partition("=") for item in text.split("&") if item)]
+    async with database.transaction() as tx:
+        return await search.across(tx.pg, query, visible, BASE, SECRET, 100, compartment, lenient)
+
+
+def names(page: search.Page) -> list[str]:
+    return [f"{entry.type}/{entry.id}" for entry in page.entries]
+
+
+class TestSeveralTypes:
+    async def test_hide_what_the_actor_may_not_see(self, loaded: Database) -> None:
+        found = await over_all(loaded, "_id=ann,bob,o1,o3,c1,c3", only("bob", "Condition"))
+        assert sorted(names(found)) == ["Observation/o3", "Patient/bob"]
+        with pytest.raises(Refusal) as refusal:
+            await over_all(loaded, "_type=Condition", only("bob", "Condition"))
+        assert refusal.value.status == 403
+
+    async def test_are_found_by_what_all_have(self, loaded: Database) -> None:
+        assert sorted(names(await over_all(loaded, "_type=Condition,Encounter&patient=ann"))) == [
+            "Condition/c1",
+            "Encounter/e1",
+        ]
+        assert names(await over_all(loaded, "_tag=urn:t|demo")) == ["Patient/ann"]
+        assert names(await over_all(loaded, "_content=gardening")) == ["Patient/cat"]
+        for text in ("_type=Condition,Patient&code=x", "birthdate=1950", "_type=Nothing", "_sort=name"):
+            with pytest.raises(Refusal) as refusal:
+                await over_all(loaded, text)
+            assert refusal.value.status == 400
+
+    @pytest.mark.parametrize("order", ["", "&_sort=_id", "&_sort=-_id", "&_sort=_lastUpdated", "&_sort=-_lastUpdated"])
+    async def test_page_through_everything_once(self, loaded: Database, order: str) -> None:
+        seen: list[str] = []
+        text = f"_count=7{order}"
+        while text:
+            page = await over_all(loaded, text)
+            assert len(page.entries) <= 7
+            seen += names(page)
+            text = dict(page.links).get("next", "").partition("?")[2]
+            assert dict(page.links)["self"].startswith(f"{BASE}?_count=7")
+        assert len(seen) == len(set(seen)) == len(RESOURCES)
+        assert (await over_all(loaded, "_count=7&_total=accurate")).total == len(RESOURCES)
+        assert (await over_all(loaded, "_summary=count")).total == len(RESOURCES)
+
+    async def test_bring_their_includes(self, loaded: Database) -> None:
+        found = await over_all(loaded, "_id=c1,o1&_include=Condition:encounter&_include=Observation:subject")
+        assert sorted(names(found)) == ["Condition/c1", "Encounter/e1", "Observation/o1", "Patient/ann"]
+
+
+class TestCompartments:
+    async def test_hold_all_types(self, loaded: Database) -> None:
+        found = names(await over_all(loaded, "", compartment=("Patient", "bob")))
+        inside = ["Condition/c2", "Condition/c3", "Condition/c4", "Observation/o3", "Observation/o4", "Patient/bob"]
+        assert sorted(found) == inside
+        assert names(await over_all(loaded, "_type=Encounter", compartment=("Patient", "ann"))) == ["Encounter/e1"]
+        assert names(await over_all(loaded, "", compartment=("Patient", "nobody"))) == []
+        assert names(await over_all(loaded, "", only("ann"), ("Patient", "bob"))) == []
+        with pytest.raises(Refusal, match="is not in the compartment of a Patient"):
+            await over_all(loaded, "_type=ValueSet", compartment=("Patient", "ann"))
+
+    async def test_of_others_than_patients(self, loaded: Database) -> None:
+        found = names(await over_all(loaded, "", compartment=("Practitioner", "doc")))
+        assert sorted(found) == ["Observation/o2", "Patient/ann", "Practitioner/doc"]
+        assert names(await over_all(loaded, "", compartment=("Device", "d"))) == ["Observation/o6"]
+        async with loaded.transaction() as tx:
+            page = await search.search(tx.pg, "Observation", [], everything, BASE, SECRET, 100, ("Practitioner", "doc"))
+        assert [entry.id for entry in page.entries] == ["o2"]
+        assert dict(page.links)["self"] == f"{BASE}/Practitioner/doc/Observation"
+
+
+class TestLeniency:
+    QUERY = (("nmae", "x"), ("gender", "male"), ("family:eaxct", "y"), ("_sort", "nmae"), ("_include", "Patient:nmae"))
+
+    async def test_is_asked_for(self, loaded: Database) -> None:
+        async with loaded.transaction() as tx:
+            with pytest.raises(Refusal, match="'nmae' is no search parameter"):
+                await search.search(tx.pg, "Patient", self.QUERY, everything, BASE, SECRET, 100)
+            page = await search.search(tx.pg, "Patient", self.QUERY, everything, BASE, SECRET, 100, lenient=True)
+        bundle = page.as_json()
+        match, outcome = bundle["entry"]
+        assert match["resource"]["id"] == "bob"
+        assert bundle["total"] == 1
+        assert bundle["link"] == [{"relation": "self", "url": f"{BASE}/Patient?gender=male"}]
+        assert outcome["search"] == {"mode": "outcome"}
+        issues = outcome["resource"]["issue"]
+        assert {issue["severity"] for issue in issues} == {"warning"}
+        assert sorted(issue["expression"][0] for issue in issues) == [
+            "Patient?_sort",
+            "Patient?family:eaxct",
+            "Patient?nmae",
+            "Patient?nmae",
+        ]
+
+    async def test_does_not_excuse_a_value_that_cannot_be(self, loaded: Database) -> None:
+        async with loaded.transaction() as tx:
+            with pytest.raises(Refusal, match="no date"):
+                await search.search(tx.pg, "Patient", [("birthdate", "x")], everything, BASE, SECRET, 100, lenient=True)
+
+
+class TestSubsets:
+    async def test_summary_is_what_the_definitions_mark(self, loaded: Database) -> None:
+        [entry] = (await page(loaded, "Patient?_id=cat&_summary=true")).as_json()["entry"]
+        patient = entry["resource"]
+        assert set(patient) == {
+            "resourceType",
+            "id",
+            "meta",
+            "name",
+            "gender",
+            "birthDate",
+            "active",
+            "deceasedBoolean",
+        }
+        assert patient["meta"]["tag"][-1]["code"] == "SUBSETTED"
+        [entry] = (await page(loaded, "Observation?_id=o1&_summary=true")).as_json()["entry"]
+        assert "category" not in entry["resource"] and "code" in entry["resource"]
+        [entry] = (await page(loaded, "Group?_id=g1&_summary=true")).as_json()["entry"]
+        assert "characteristic" not in entry["resource"]
+        [entry] = (await page(loaded, "DocumentReference?_id=d2&_summary=true")).as_json()["entry"]
+        assert entry["resource"]["relatesTo"][0]["code"] == "replaces"
+
+    async def test_text_and_data(self, loaded: Database) -> None:
+        [entry] = (await page(loaded, "Patient?_id=cat&_summary=text")).as_json()["entry"]
+        assert set(entry["resource"]) == {"resourceType", "id", "meta", "text"}
+        [entry] = (await page(loaded, "Patient?_id=cat&_summary=data")).as_json()["entry"]
+        assert "text" not in entry["resource"]
+
+    async def test_elements_keep_what_fhir_demands(self, loaded: Database) -> None:
+        [entry] = (await page(loaded, "Observation?_id=o8&_elements=value")).as_json()["entry"]
+        assert set(entry["resource"]) == {"resourceType", "id", "meta", "status", "code", "valueQuantity"}
+        assert entry["resource"]["valueQuantity"]["value"] == Decimal("5.40")

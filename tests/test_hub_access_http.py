@@ -183,6 +183,24 @@ class TestMatrix:
                 if answer.status_code == 200:
                     check_leaks(role, answer.json())
 
+    async def test_searches_over_all_types_and_compartments(self, hub: Hub, role: str) -> None:
+        async with hub.client(role) as client:
+            everywhere = await client.get("/fhir?_count=1000&_total=accurate")
+            assert everywhere.status_code == 200, everywhere.text
+            check_leaks(role, everywhere.json())
+            assert everywhere.json()["total"] == sum(len(expected(role, type_)) for type_ in SERVED)
+            for patient in ("Patient-m", "Patient-o"):
+                inside = await client.get(f"/fhir/Patient/{patient}/*?_count=1000")
+                assert inside.status_code == 200, inside.text
+                check_leaks(role, inside.json())
+            for owner in ("Practitioner/Practitioner-m", "Device/Device-m", "Device/Device-o"):
+                inside = await client.get(f"/fhir/{owner}/*?_count=1000")
+                assert inside.status_code == 200, inside.text
+                check_leaks(role, inside.json())
+            types = [type_ for type_ in third(role) if visible(actor(role))(type_, "r") is None]
+            for type_ in types:
+                assert (await client.get(f"/fhir?_type={type_},Patient")).status_code == 403
+
     async def test_what_cannot_be_seen_cannot_be_asked_about(self, hub: Hub, role: str) -> None:
         """Chains and _has are oracles: an answer that depends on a hidden row tells of it."""
         sees_secret = "Patient-o" in expected(role, "Patient")
@@ -193,6 +211,9 @@ class TestMatrix:
             (f"Schedule?actor:Patient.family={SECRET}", sees_secret),
             ("Patient?_has:Condition:subject:code=secret-diagnosis", sees_diagnosis),
             (f"Patient?family={SECRET}", sees_secret),
+            (f"Patient?_filter=family eq {SECRET}", sees_secret),
+            (f"ServiceRequest?_filter=subject:Patient.family eq {SECRET}", sees_secret),
+            (f"Patient?_content={SECRET}", sees_secret),
         )
         async with hub.client(role) as client:
             for query, may_know in questions:

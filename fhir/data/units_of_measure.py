@@ -117,7 +117,7 @@ def candidates(folder: Path) -> list[str]:
     codes += ["%", "1", "a", "mo", "wk", "d", "h", "min", "[degF]", "K", "Cel", "[psi]", "atm", "kg/m2", "m2", "cm2"]
     codes += [f"1{code}" for code in codes if code.startswith("/")]
     plain = (re.sub(r"\{[^}]*\}", "", re.sub(r"(^|[./(])\{[^}]*\}", r"\g<1>1", code)) for code in codes)
-    return sorted({re.sub(r"[/.]1$", "", code) for code in plain if code})
+    return sorted({re.sub(r"[/.]1$", "", code) for code in plain} - {""})
 
 
 def compact(folder: Path) -> dict[str, object]:

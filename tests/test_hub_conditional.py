@@ -454,8 +454,10 @@ class TestLeaks:
         found = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
         assert found == [("search",)]
 
-    async def test_a_record_of_another_person_is_not_taken_over(self, rest: Rest, coordinator: Caller) -> None:
-        """Hazard: wrong patient. Criteria that meet nothing the caller sees, and an id that is somebody's."""
+    async def test_hazard_wrong_patient_a_record_of_another_is_not_taken_over(
+        self, rest: Rest, coordinator: Caller
+    ) -> None:
+        """Criteria that meet nothing the caller sees, and an id that is somebody's."""
         theirs = new_id()
         async with rest.database.transaction() as tx:
             await flows.write(tx, IMPORTER, [Change("create", "Patient", theirs, patient(id=theirs))])

@@ -370,8 +370,9 @@ class TestLeaks:
         assert answer.status_code == 403
         assert (await rest.system("GET", f"/Patient/{id_}")).headers["etag"] == 'W/"1"'
 
-    async def test_a_record_cannot_be_moved_to_somebody_outside_the_callers_care(self, rest: Rest) -> None:
-        """Hazard: wrong patient."""
+    async def test_hazard_wrong_patient_a_patch_moves_no_record_to_somebody_outside_the_callers_care(
+        self, rest: Rest
+    ) -> None:
         id_, other = await rest.patient(), await rest.patient()
         person = await rest.user("patient", f"Patient/{id_}")
         made = decode((await person("POST", "/Observation", pulse(id_))).content)

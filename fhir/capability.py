@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from fhir.compartments import OWNERS
 from fhir.modifiers import modifiers
 from fhir.patch import JSON_PATCH
 from fhir.registry import SPECS, ResourceSpec
@@ -23,16 +24,17 @@ INGEST = "https://carehub.example/fhir/OperationDefinition/ingest"
 
 _DOCUMENTATION = (
     "Every reply is limited to the people in whose care the caller is. An unknown or unsupported search "
-    "parameter is refused with the list of those that are known. Searches: _count, _sort (_id, _lastUpdated and "
-    "dates), _include and _revinclude (:iterate), chains and _has, _total, _summary, _elements; pages are followed by "
-    "their next link. Criteria of conditional writes and references must name one resource among those that the "
-    "caller sees; several: 412. Patches are JSON Patch, or FHIRPath Patch (Parameters), also inside bundles. Required "
-    "bindings, reference targets and the rules of the hub (approval before a plan, one active plan) are checked on "
-    "every write"
+    "parameter is refused with the list of those that are known; with Prefer: handling=lenient it is left out and told "
+    "of. Searches also take _count, _sort, _include and _revinclude (:iterate), chains and _has, _total, _summary, "
+    "_elements and _contained; pages are followed by their next link. Criteria of conditional writes and references "
+    "must name one resource among those that the caller sees; several: 412. Patches are JSON Patch, or FHIRPath Patch "
+    "(Parameters), also inside bundles. Required bindings, reference targets, invariants and the rules of the hub "
+    "(approval before a plan, one active plan) are checked on every write"
 )
 _SECURITY = (
     "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "
-    "This statement can be read without."
+    "Whoever runs the service issues them: there is no OAuth or SMART authorisation server here yet, and so no "
+    "addresses of one. This statement can be read without."
 )
 
 
@@ -73,9 +75,15 @@ def _server(operations: Declared, topics: tuple[str, ...]) -> JSON:
     return {
         "mode": "server",
         "documentation": f"{_DOCUMENTATION}. Types of R4 and R4B that are not served: {left_out}.",
-        "security": {"cors": False, "description": _SECURITY},
+        "security": {
+            "cors": False,
+            "service": [{"text": "Bearer tokens and device keys that the service itself issues (RFC 6750)"}],
+            "description": _SECURITY,
+        },
         "resource": [_resource(spec, operations) | _offered(spec, topics) for spec in SPECS.values()],
-        "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
+        "interaction": [{"code": code} for code in ("transaction", "batch", "history-system", "search-system")],
+        "searchParam": [_param(code, kind) for code, kind in sorted(_of_every_type().items())],
+        "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{owner.lower()}" for owner in OWNERS],
         "operation": [
             {
                 "name": "ingest",
@@ -96,9 +104,7 @@ def _offered(spec: ResourceSpec, topics: tuple[str, ...]) -> JSON:
 
 
 def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
-    params = [
-        {"name": code, "type": param.type} | _modifiers(code, param.type) for code, param in sorted(spec.params.items())
-    ]
+    params = [_param(code, param.type) for code, param in sorted(spec.params.items())]
     includes = [f"{spec.type}:{code}" for code, param in sorted(spec.params.items()) if param.type == "reference"]
     resource: JSON = {
         "type": spec.type,
@@ -122,9 +128,16 @@ def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
     return resource
 
 
-def _modifiers(code: str, kind: str) -> JSON:
+def _param(code: str, kind: str) -> JSON:
     known = modifiers(code, kind)
-    return {"documentation": "modifiers " + ", ".join(f":{modifier}" for modifier in known)} if known else {}
+    said = {"documentation": "modifiers " + ", ".join(f":{modifier}" for modifier in known)} if known else {}
+    return {"name": code, "type": kind} | said
+
+
+def _of_every_type() -> dict[str, str]:
+    """What a search over all types may ask for."""
+    of_types = [{(code, param.type) for code, param in spec.params.items()} for spec in SPECS.values()]
+    return dict(set.intersection(*of_types)) | {"_type": "token"}
 
 
 @cache

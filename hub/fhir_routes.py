@@ -146,7 +146,7 @@ def service_of(runtime: Runtime, request: Request) -> Service:
 
 def _handler(method: str, path: list[str]) -> Handler | None:
     """The interaction that is asked for; None for the statement. Refusal 404 for no such path, 405 no such method."""
-    known = _interactions(path)
+    known = offered(path)
     asked = "GET" if method == "HEAD" else method
     if asked not in known:
         allowed = ", ".join([*known, *(["HEAD"] if "GET" in known else [])])
@@ -160,7 +160,8 @@ def _changing() -> dict[str, Handler | None]:
     return {"PUT": interactions.update, "PATCH": interactions.patch, "DELETE": interactions.delete}
 
 
-def _interactions(path: list[str]) -> dict[str, Handler | None]:
+def offered(path: list[str]) -> dict[str, Handler | None]:
+    """Methods at *path* (the parts below `/fhir`), and who carries them out. Refusal 404 when there is no such path."""
     operation = operations.asked(path)
     if operation is not None:
         return dict.fromkeys(operation.methods, operation.handler)

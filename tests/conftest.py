@@ -15,8 +15,9 @@ from psycopg import sql
 from hub import embedded, migrations
 from hub.db import Database, Tx
 
-# The running service with browsers (fixture `service`), started once for all tests that look at pages.
-pytest_plugins = ["browsing"]
+# The running service with browsers (fixture `service`) for all tests that look at pages, and without (`served`) for
+# clients that others wrote: each started once.
+pytest_plugins = ["browsing", "serving"]
 
 # A test database is thrown away, so it need not survive a power cut. Fault tests start servers of their own.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}

@@ -1,15 +1,16 @@
 """The CapabilityStatement tells only the truth: everything it names is answered."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fhir.capability import statement
 from fhir.registry import SPECS
-from fhir.search import search
+from fhir.search import across, search
 from fhir.store import Sql
 from fhir.types import LEFT_OUT, SERVED
 from fhir.validation import check
 from hub.db import Tx
-from hub.operations import declared
+from hub.fhir_routes import offered
+from hub.operations import OPERATIONS, declared
 
 BASE = "https://hub.example/fhir"
 VALUE = {"date": "2026-11-21", "reference": "Patient/x", "number": "1.5", "quantity": "1.5"}
@@ -67,3 +68,77 @@ async def test_every_include_is_answered(tx: Tx) -> None:
             for name in resource.get(f"search{'Include' if control == '_include' else 'RevInclude'}", ()):
                 await search(tx.pg, resource["type"], [(control, name), ("_count", "1")], everything, BASE, b"s", 10)
         assert {"create", "read", "search-type"} <= {one["code"] for one in resource["interaction"]}
+
+
+class TestNothingAnsweredIsMissing:
+    """What the routes answer is what the statement names, type by type and for the whole system."""
+
+    ROUTES: ClassVar[dict[tuple[str, tuple[str, ...]], tuple[str, ...]]] = {
+        ("GET", ()): ("search-type",),
+        ("POST", ()): ("create",),
+        ("PUT", ()): ("update",),
+        ("PATCH", ()): ("patch",),
+        ("DELETE", ()): ("delete",),
+        ("POST", ("_search",)): ("search-type",),
+        ("GET", ("_history",)): ("history-type",),
+        ("GET", ("x",)): ("read",),
+        ("PUT", ("x",)): ("update",),
+        ("PATCH", ("x",)): ("patch",),
+        ("DELETE", ("x",)): ("delete",),
+        ("GET", ("x", "_history")): ("history-instance",),
+        ("GET", ("x", "_history", "1")): ("vread",),
+    }
+
+    def test_interactions(self) -> None:
+        paths = {rest for _, rest in self.ROUTES}
+        for resource in resources():
+            answered = {(method, rest) for rest in paths for method in offered([resource["type"], *rest])}
+            assert answered == set(self.ROUTES)
+            named = {code["code"] for code in resource["interaction"]}
+            assert named == {code for codes in self.ROUTES.values() for code in codes}
+            assert resource["conditionalCreate"] is resource["conditionalUpdate"] is True
+
+    def test_interactions_of_the_system(self) -> None:
+        codes = {"search-system": ("GET", []), "transaction": ("POST", []), "batch": ("POST", []),
+                 "history-system": ("GET", ["_history"])}  # fmt: skip
+        named = {one["code"] for one in statement(BASE, declared)["rest"][0]["interaction"]}
+        assert named == set(codes)
+        assert all(method in offered(path) for method, path in codes.values())
+        assert set(offered([])) == {"GET", "POST"}
+
+    def test_operations(self) -> None:
+        rest = statement(BASE, declared)["rest"][0]
+        for operation in OPERATIONS:
+            said = {"system": rest["operation"]} if "system" in operation.levels else {}
+            types = operation.types or SERVED
+            if {"type", "instance"} & set(operation.levels):
+                said |= {one["type"]: one.get("operation", []) for one in resources() if one["type"] in types}
+            for where, found in said.items():
+                assert (operation.name, operation.definition) in [(one["name"], one["definition"]) for one in found], (
+                    where
+                )
+            for level in operation.levels:
+                path = {"system": [], "type": [min(types)], "instance": [min(types), "x"]}[level]
+                assert set(offered([*path, f"${operation.name}"])) == set(operation.methods)
+
+    def test_search_parameters(self) -> None:
+        for resource in resources():
+            spec = SPECS[resource["type"]]
+            assert {one["name"]: one["type"] for one in resource["searchParam"]} == {
+                code: param.type for code, param in spec.params.items()
+            }
+
+
+async def test_every_parameter_of_a_system_search_is_answered(tx: Tx) -> None:
+    rest = statement(BASE, declared)["rest"][0]
+    assert {"_id", "_lastUpdated", "_tag", "_profile", "_type"} <= {one["name"] for one in rest["searchParam"]}
+    for param in rest["searchParam"]:
+        value = {"_type": "Patient"} | SPECIAL | {"_lastUpdated": "2026-11-21"}
+        asked = [(param["name"], value.get(param["name"], "x")), ("_count", "1")]
+        assert (await across(tx.pg, asked, everything, BASE, b"s", 10)).type == "searchset"
+
+
+def test_security_claims_no_sign_in_that_is_not_there() -> None:
+    security = statement(BASE, declared)["rest"][0]["security"]
+    assert "extension" not in security
+    assert "no OAuth" in security["description"]

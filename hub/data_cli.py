@@ -75,29 +75,32 @@ def import_(
     Files are read in the order that references need (organisations, staff, patients, ...). What cannot be imported is
     told with its reason, and the rest is imported; exit code 1 says that something was refused.
     """
-    from fhir.outcome import Refusal
-    from hub import importer, sources
+    with _told_when_stopped():
+        from fhir.outcome import Refusal
+        from hub import importer, sources
 
-    async def run(database: "Database") -> "Summary":
-        with watching(found) as watcher:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, watcher.stop)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watcher.stop)
-            return await importer.run(database, found, watcher, again=again)
+        async def run(database: "Database") -> "Summary":
+            loop = asyncio.get_running_loop()
+            with watching(found) as watcher:
 
-    try:
-        found = sources.discover(paths)
-    except Refusal as refusal:
-        errors.print(f"[bold red]carehub:[/] {refusal}", highlight=False)
-        raise typer.Exit(2) from refusal
-    if not found:
-        errors.print("[bold red]carehub:[/] no .json or .ndjson file there", highlight=False)
-        raise typer.Exit(2)
-    started = datetime.now(UTC)
-    try:
+                def stop() -> None:
+                    watcher.stop()
+                    loop.remove_signal_handler(signal.SIGINT)  # the second one gives the batch up
+
+                loop.add_signal_handler(signal.SIGINT, stop)
+                loop.add_signal_handler(signal.SIGTERM, watcher.stop)
+                return await importer.run(database, found, watcher, again=again)
+
+        try:
+            found = sources.discover(paths)
+        except Refusal as refusal:
+            errors.print(f"[bold red]carehub:[/] {refusal}", highlight=False)
+            raise typer.Exit(2) from refusal
+        if not found:
+            errors.print("[bold red]carehub:[/] no .json or .ndjson file there", highlight=False)
+            raise typer.Exit(2)
+        started = datetime.now(UTC)
         summary = _with_database(run)
-    except _Stopped as stopped:
-        errors.print("stopped; the same command goes on from here", highlight=False)
-        raise typer.Exit(130) from stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     if report:
         report.write_bytes(importer.report(summary.refused))
@@ -154,6 +157,16 @@ class _Stopped(Exception):
     """Somebody pressed Ctrl-C."""
 
 
+@contextmanager
+def _told_when_stopped() -> "Iterator[None]":
+    """Ctrl-C, whenever it comes, is answered with what it means."""
+    try:
+        yield
+    except (_Stopped, KeyboardInterrupt):
+        errors.print("stopped; the same command goes on from here", highlight=False)
+        raise typer.Exit(130) from None
+
+
 class _Watcher:
     """Shows an import as a bar over the bytes of all its files, and ends it after a batch when it was stopped."""
 
@@ -166,6 +179,7 @@ class _Watcher:
 
     def stop(self) -> None:
         self._stopping = True
+        self._progress.console.print("stopping after this batch; Ctrl-C once more gives it up", highlight=False)
 
     def file(self, source: "Source", passed_over: bool) -> None:
         self._before += self._last

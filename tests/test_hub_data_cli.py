@@ -99,6 +99,7 @@ def test_ctrl_c_ends_between_batches_and_the_next_run_goes_on(shell: Shell, tmp_
     process.send_signal(signal.SIGINT)
     words, _ = process.communicate(timeout=60)
     assert (process.returncode, "the same command goes on from here" in words) == (130, True), words
+    assert "stopping after this batch" in words
     done = shell.count("person")
     assert 0 < done < 20_000
     assert done % 1000 == 0

@@ -184,6 +184,15 @@ async def test_hazard_wrong_patient_search_finds_nobody_outside_the_care(rest: R
         assert answer.status_code == 200 and "Otto" not in answer.text and "Nobody in your care" in answer.text
 
 
+async def test_an_unknown_address_asks_only_visitors_to_sign_in(rest: Rest, world: dict[str, str]) -> None:
+    visitor = Visitor(rest)
+    await visitor.sign_in("out-clinician")
+    known = await visitor.client.get("/no/such/page")
+    assert known.status_code == 404 and "Go to my first page" in known.text and "Sign out" in known.text
+    unknown = await rest.client.get("/no/such/page")
+    assert unknown.status_code == 404 and "Sign in" in unknown.text and "Sign out" not in unknown.text
+
+
 async def test_a_token_opens_no_page(rest: Rest, world: dict[str, str]) -> None:
     async with rest.database.transaction() as tx:
         token = await accounts.issue_token(tx, "out-clinician", "test")

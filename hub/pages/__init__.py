@@ -1,5 +1,8 @@
 """The pages: HTML for people, at the root of the service. `register` adds them to the application."""
 
+from contextlib import suppress
+
+import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
@@ -26,6 +29,7 @@ from hub.pages import (
     team,
     today,
 )
+from hub.pages.door import visitor
 from hub.pages.errors import error_page
 
 BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency, notices)
@@ -45,4 +49,7 @@ async def _unknown_address(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if request.url.path.startswith(NOT_PAGES):
         return await http_exception_handler(request, error)
+    # Who is signed in keeps their own frame around it, and is not asked to sign in.
+    with suppress(psycopg.OperationalError):
+        request.state.actor = await visitor(request)
     return error_page(request, error.status_code)

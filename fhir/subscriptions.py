@@ -187,13 +187,15 @@ def _headers(channel: JSON, kind: str) -> tuple[tuple[str, str], ...]:
         raise _bad("channel.header", "a websocket is opened by the receiver: there is nothing to send headers with")
     if len(lines) > MOST_HEADERS or any(len(line) > LONGEST_HEADER for line in lines):
         raise _bad("channel.header", f"there may be {MOST_HEADERS} headers of {LONGEST_HEADER} characters")
-    found = []
+    found: list[tuple[str, str]] = []
     for place, line in enumerate(lines):
         match = _HEADER.match(line)
         if match is None:
             raise _bad(f"channel.header[{place}]", "a header reads `Name: value`, in printable ASCII")
         if _OURS.match(match[1].lower()):
             raise _bad(f"channel.header[{place}]", f"{match[1]!r} is set by the hub itself")
+        if any(match[1].lower() == name.lower() for name, _ in found):
+            raise _bad(f"channel.header[{place}]", f"{match[1]!r} is given twice")
         found.append((match[1], match[2].strip()))
     return tuple(found)
 

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
 from rest import Caller, Rest, running
 
+from fhir.store import new_id
 from fhir.subscriptions import CONTENT, FILTER
 from fhir.wire import decode
 from hub.subscriptions.courier import LOCK, Courier
@@ -174,3 +176,55 @@ async def world(url: str) -> AsyncIterator[World]:
         # Whoever holds the lock is the courier: the application's own then stays out of it.
         await pg.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         yield World(rest, receiver, pg)
+
+
+@asynccontextmanager
+async def nothing_subscribed(made: World) -> AsyncIterator[World]:
+    """*made* as it began: no subscriptions, and a receiver that has heard nothing."""
+    async with made.rest.database.transaction() as tx:
+        await tx.pg.execute("DELETE FROM subscription_event")
+        await tx.pg.execute("DELETE FROM subscription")
+    made.receiver.requests.clear()
+    made.receiver.answer = lambda request: (200, "")
+    made.receiver.delay = 0.0
+    made.ahead = timedelta()
+    yield made
+
+
+def pulse(patient_id: str, value: str = "70", **elements: Any) -> JSON:
+    return {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+        "subject": {"reference": f"Patient/{patient_id}"},
+        "effectiveDateTime": datetime.now(UTC).isoformat(),
+        "valueQuantity": {"value": Decimal(value), "system": "http://unitsofmeasure.org", "code": "/min"},
+        **elements,
+    }
+
+
+async def posted(caller: Caller, resource: JSON) -> JSON:
+    response = await caller("POST", f"/{resource['resourceType']}", resource)
+    assert response.status_code == 201, response.text
+    return decode(response.content)
+
+
+async def coordinator(hub: World, *patients: str) -> Caller:
+    """A care coordinator in the team of *patients*."""
+    reference = f"Practitioner/{new_id()}"
+    caller = await hub.rest.user("care-coordinator", reference)
+    for one in patients:
+        await team(hub, one, reference)
+    return caller
+
+
+async def team(hub: World, patient_id: str, *members: str, status: str = "active") -> JSON:
+    return await posted(
+        hub.rest.system,
+        {
+            "resourceType": "CareTeam",
+            "status": status,
+            "subject": {"reference": f"Patient/{patient_id}"},
+            "participant": [{"member": {"reference": one}} for one in members],
+        },
+    )

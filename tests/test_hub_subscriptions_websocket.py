@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from rest import Caller, Fresh
-from subscribing import World, focuses, numbers, parameter, world
-from test_hub_subscriptions import posted, pulse, team
+from subscribing import World, focuses, numbers, parameter, posted, pulse, team, world
 
 from fhir.store import new_id
 from fhir.wire import decode

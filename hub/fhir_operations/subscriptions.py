@@ -65,9 +65,10 @@ async def again(call: Call) -> Response:
     async with call.runtime.database.transaction() as tx:
         standing = await _one(tx, call)
         shown = visible(call.actor)
-        found = await events.read(tx.pg, standing.id, standing.type, shown, since - 1, until, MOST_EVENTS + 1)
-        if len(found) > MOST_EVENTS:
-            text = f"that is more than {MOST_EVENTS} events: ask for fewer with eventsUntilNumber"
+        found = await events.read(tx.pg, standing.id, standing.type, shown, since - 1, until, MOST_EVENTS)
+        last = found[-1][0].number if found else standing.events
+        if last < min(until or standing.events, standing.events):
+            text = f"that is too much for one reply, which ends at event {last}: send eventsUntilNumber={last}"
             raise refuse(400, "too-costly", text, "eventsUntilNumber")
         chosen = content or standing.asked.content
         batch = [event for event, _, _ in found]

@@ -37,9 +37,18 @@ PATIENCE = timedelta(days=3)
 LONGEST_PAUSE = 3600.0
 
 FHIR_JSON = "application/fhir+json"
+FULL = 5.0  # seconds between looks at those that have nothing new: their heartbeats, their end, their owner
+# Those with nothing new of their type move on together.
+_MOVE_ON = """
+UPDATE subscription SET position = %(horizon)s
+WHERE status = 'active' AND position < %(horizon)s AND NOT EXISTS (
+    SELECT 1 FROM resource_version v
+    WHERE v.type = subscription.type AND v.seq > subscription.position AND v.seq <= %(horizon)s)
+"""
 _DUE = """
-SELECT id FROM subscription WHERE status IN ('requested', 'active') AND coalesce(next_attempt, '-infinity') <= now()
-ORDER BY last_sent NULLS FIRST, id
+SELECT id, coalesce(next_attempt, '-infinity') <= now()
+           AND (%(full)s OR status = 'requested' OR delivered < events OR position < %(horizon)s)
+FROM subscription WHERE status IN ('requested', 'active') ORDER BY last_sent NULLS FIRST, id
 """
 
 _WELL = """
@@ -74,14 +83,24 @@ class Courier:
         self._transactions = asyncio.Semaphore(AT_ONCE)
         self._at_work: dict[str, asyncio.Task[None]] = {}
         self._random = random.SystemRandom()
+        self._full_at = 0.0
 
-    async def turn(self, pg: Connection) -> None:
-        """One look: whoever has something to do is given a task, unless it has one. *pg* is in no transaction."""
+    async def turn(self, pg: Connection) -> bool:
+        """One look: whoever has something to do is given a task, unless it has one. *pg* is in no transaction.
+
+        False when there are no subscriptions to deliver for.
+        """
+        clock = asyncio.get_running_loop().time()
+        full = clock >= self._full_at
+        if full:
+            self._full_at = clock + FULL
         horizon = await self._horizon.look(pg)
-        rows = await pg.execute(_DUE)
-        for id_ in [str(row[0]) for row in await rows.fetchall()]:
+        await pg.execute(_MOVE_ON, {"horizon": horizon})
+        rows = await (await pg.execute(_DUE, {"horizon": horizon, "full": full})).fetchall()
+        for id_ in [str(row[0]) for row in rows if row[1]]:
             if id_ not in self._at_work:
                 self._at_work[id_] = asyncio.create_task(self._work(id_, horizon), name=f"subscription {id_}")
+        return bool(rows)
 
     async def rest(self) -> None:
         """Wait for the tasks that are under way."""
@@ -144,10 +163,13 @@ class Courier:
             return
         assert standing.asked.endpoint is not None
         async with self._target(self._policy, standing.asked.endpoint, standing.asked.timeout) as target:
+            version = standing.version
             if standing.status == REQUESTED:
-                await self._activate(standing, target)
+                if not await self._activate(standing, target):
+                    return
+                version += 1
             while True:
-                sent = await self._sent(standing.id, target)
+                sent = await self._sent(standing.id, version, target)
                 if not sent and not await self._derived(standing, horizon):
                     break
             if self._heartbeat_due(standing):
@@ -165,11 +187,12 @@ class Courier:
                 return made
             await asyncio.sleep(0)
 
-    async def _sent(self, id_: str, target: Target) -> int:
-        """Send the next events, and note that they arrived; how many they were."""
+    async def _sent(self, id_: str, version: int, target: Target) -> int:
+        """Send the next events, and note that they arrived; how many they were. The owner's access is that of now; what
+        is asked for must be what *target* was opened for, or the headers of one endpoint would go to another."""
         async with self._transactions, self._database.transaction() as tx:
             standing = (await load(tx.pg, [id_])).get(id_)
-            if standing is None or standing.status != ACTIVE or standing.owner is None:
+            if standing is None or standing.version != version or standing.owner is None:
                 return 0
             shown = visible(standing.owner)
             # A search of R4 sends each by itself: only what is about to leave is recorded as having left.
@@ -202,7 +225,7 @@ class Courier:
             await self._arrived(standing.id, standing.delivered)
 
     async def _post(self, standing: Standing, target: Target, method: str, path: str, body: bytes) -> None:
-        headers = dict(standing.headers)
+        headers = {name.lower(): value for name, value in standing.headers}
         if body:
             headers["content-type"] = f"{FHIR_JSON}; charset=utf-8"
         headers |= {
@@ -212,11 +235,11 @@ class Courier:
         }
         await target.send(method, path, body, headers)
 
-    async def _activate(self, standing: Standing, target: Target) -> None:
+    async def _activate(self, standing: Standing, target: Target) -> bool:
         """With a topic, the endpoint says yes to a handshake first; a search of R4 knows of none."""
         if standing.asked.topic is not None:
             await self._say(standing, target, "handshake")
-        await self._settle(standing, ACTIVE, None)
+        return await self._settle(standing, ACTIVE, None)
 
     async def _end(self, standing: Standing) -> None:
         """Its time is over: say so once, if it can be heard, and turn it off."""
@@ -263,23 +286,25 @@ class Courier:
             if row is None:
                 return
             attempts, since = row
-            if now - since >= PATIENCE:
-                await settle(
-                    tx, id_, ERROR, f"{why}; given up after {attempts} attempts since {since:%Y-%m-%d %H:%M} UTC", now
-                )
-                log.error("subscription stopped", subscription=id_, why=why, attempts=attempts)
-                return
             after = max(pause(attempts, self._random.random()), min(wait or 0.0, LONGEST_PAUSE))
             await tx.pg.execute(
                 "UPDATE subscription SET next_attempt = %s WHERE id = %s", (now + timedelta(seconds=after), id_)
             )
-        log.warning("subscription not delivered", subscription=id_, why=why, attempts=attempts, again_in=round(after))
-
-    async def _settle(self, standing: Standing, status: str, why: str | None) -> None:
+        if now - since < PATIENCE:
+            log.warning("subscription not delivered", subscription=id_, why=why, attempts=attempts, again=round(after))
+            return
+        # In a transaction of its own: whoever writes a subscription locks the resource first, then the row beside it.
         async with self._transactions, self._database.transaction() as tx:
-            await settle(tx, standing.id, status, why, self._now())
-        if status == ERROR:
+            said = f"{why}; given up after {attempts} attempts since {since:%Y-%m-%d %H:%M} UTC"
+            await settle(tx, id_, ERROR, said, now)
+        log.error("subscription stopped", subscription=id_, why=why, attempts=attempts)
+
+    async def _settle(self, standing: Standing, status: str, why: str | None) -> bool:
+        async with self._transactions, self._database.transaction() as tx:
+            done = await settle(tx, standing.id, status, why, self._now(), standing.version)
+        if done and status == ERROR:
             log.error("subscription stopped", subscription=standing.id, why=why)
+        return done
 
 
 async def keep(database: Database, policy: Policy, public: str | None, every: float = TURN) -> None:
@@ -319,7 +344,8 @@ async def _deliver(database: Database, policy: Policy, base_url: str, every: flo
             return
         try:
             while True:
-                await courier.turn(connection)
+                if not await courier.turn(connection):
+                    return
                 if loop.time() - cleaned > CLEANING:
                     cleaned = loop.time()
                     async with database.transaction() as tx:

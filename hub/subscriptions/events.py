@@ -16,6 +16,8 @@ from hub.subscriptions.standing import Standing
 STRETCH = 1_000
 # Days that events can be asked for again.
 KEPT = 30
+# Bytes of resources in one notification or reply, the last of which may go beyond.
+MOST_BYTES = 4 * 1024 * 1024
 
 # An event, whom it is about, and whether it has left before.
 Read = tuple[Event, str | None, bool]
@@ -77,17 +79,22 @@ async def read(
 ) -> list[Read]:
     """The events numbered above *after*, each with whom it is about, and whether it has left before.
 
-    What *shown* hides has no body: its number stays, and says nothing.
+    What *shown* hides, or has been deleted meanwhile, has no body: its number stays, and says nothing. At most *most*,
+    and no more than fill `MOST_BYTES`.
     """
     condition = shown(type_, "v")
     limit, params = (condition.text, condition.params) if condition is not None else ("FALSE", ())
+    live = f"EXISTS (SELECT 1 FROM r_{type_.lower()} live WHERE live.id = v.id)"
     rows = await pg.execute(
-        f"SELECT e.number, e.at, e.resource_id, e.version, CASE WHEN {limit} THEN v.body END, v.patient_id,"
-        " e.sent IS NOT NULL FROM subscription_event e"
+        f"SELECT e.number, e.at, e.resource_id, e.version, CASE WHEN {live} AND {limit} THEN v.body END, v.patient_id,"
+        " e.sent IS NOT NULL FROM ("
+        "SELECT e.*, sum(octet_length(v.body)) OVER (ORDER BY e.number) - octet_length(v.body) AS before"
+        f" FROM subscription_event e JOIN resource_version v ON v.type = '{type_}' AND v.id = e.resource_id"
+        " AND v.version = e.version WHERE e.subscription_id = %s AND e.number > %s"
+        " AND e.number <= coalesce(%s, e.number) ORDER BY e.number LIMIT %s) e"
         f" JOIN resource_version v ON v.type = '{type_}' AND v.id = e.resource_id AND v.version = e.version"
-        " WHERE e.subscription_id = %s AND e.number > %s AND e.number <= coalesce(%s, e.number)"
-        " ORDER BY e.number LIMIT %s",
-        (*params, subscription_id, after, until, most),
+        " WHERE e.before < %s ORDER BY e.number",
+        (*params, subscription_id, after, until, most, MOST_BYTES),
     )
     return [
         (Event(number, at, type_, id_, version, body), patient_id, sent)

@@ -22,10 +22,14 @@ PERMISSIONS = {"rest-hook": "subscription.send", "websocket": "subscription.list
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A subscription as it stands. Everything up to `position` was looked at; `events` is the last number given,
-    `delivered` the last that arrived. `owner` is None when the account is closed."""
+    """A subscription, as *version* of the resource has it.
+
+    Everything up to `position` was looked at; `events` is the last number given, `delivered` the last that arrived.
+    `owner` is None when the account is closed.
+    """
 
     id: str
+    version: int
     status: str
     asked: Wanted
     type: str
@@ -52,7 +56,7 @@ class Standing:
 
 
 _SELECT = """
-SELECT s.id, s.status, v.body, s.type, s.secret, s.headers, s.position, s.events, s.delivered, s.attempts,
+SELECT s.id, v.version, s.status, v.body, s.type, s.secret, s.headers, s.position, s.events, s.delivered, s.attempts,
        s.failing_since, s.next_attempt, s.error, s.last_sent, s.created,
        account.id, account.name, account.role, account.reference, account.organisations, account.hub_id
 FROM subscription s
@@ -70,12 +74,12 @@ async def load(pg: Connection, ids: list[str]) -> dict[str, Standing]:
 
 
 def _standing(row: tuple[Any, ...]) -> Standing:
-    id_, status, body, type_, secret, headers, *counts = row[:15]
-    account = row[15:]
+    id_, version, status, body, type_, secret, headers, *counts = row[:16]
+    account = row[16:]
     asked = wanted(decode(body.encode()))
     owner = account_actor(*account) if account[0] is not None else None
     pairs = tuple(zip(headers[::2], headers[1::2], strict=True))
-    return Standing(id_, status, asked, type_, owner, secret, pairs, *counts)
+    return Standing(id_, version, status, asked, type_, owner, secret, pairs, *counts)
 
 
 def subject(resource: JSON, asked: Wanted) -> str | None:
@@ -87,12 +91,17 @@ def subject(resource: JSON, asked: Wanted) -> str | None:
     return topic.type if topic is not None and named in (None, topic.type) else None
 
 
-async def settle(tx: Tx, id_: str, status: str, why: str | None, now: datetime) -> None:
-    """Say in the resource, and beside it, that the subscription is *status* now. Written by the hub itself."""
+async def settle(tx: Tx, id_: str, status: str, why: str | None, now: datetime, version: int | None = None) -> bool:
+    """Say in the resource, and beside it, that the subscription is *status* now. Written by the hub itself.
+
+    False, and nothing is said, when somebody has ended it, or written another version than *version*, meanwhile.
+    """
     found = (await store.load(tx.pg, [("Subscription", id_)], lock=True)).get(("Subscription", id_))
     resource = found.resource if found is not None else None
-    if found is None or resource is None:
-        return
+    if found is None or resource is None or resource["status"] not in (REQUESTED, ACTIVE):
+        return False
+    if version is not None and found.version != version:
+        return False
     changed = {name: value for name, value in resource.items() if name != "error"} | {"status": status}
     if why is not None:
         changed["error"] = why
@@ -100,3 +109,4 @@ async def settle(tx: Tx, id_: str, status: str, why: str | None, now: datetime) 
     await effects.carry_out(tx, [ENGINE], [Change("update", *key, changed)], {key: found}, (), now)
     well = ", attempts = 0, failing_since = NULL, next_attempt = NULL" if status == ACTIVE else ""
     await tx.pg.execute(f"UPDATE subscription SET status = %s, error = %s{well} WHERE id = %s", (status, why, id_))
+    return True

@@ -7,7 +7,6 @@ proxy of the environment is used, and of the answer only the status is read.
 
 import asyncio
 import ipaddress
-import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -133,7 +132,7 @@ class Target:
                 f"{self._host} has an address inside a private, local or reserved network,"
                 " which notifications do not go to (CAREHUB_SUBSCRIPTION_NETWORKS)"
             )
-        self._address = secrets.choice(addresses)
+        self._address = addresses[0]  # the resolver puts first what this machine can reach
         # Of its own for each target: connections are kept by address, and two names may share one.
         self._client = httpx.AsyncClient(
             verify=_trust(), trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self._timeout)

@@ -74,6 +74,8 @@ def apply(operations: Sequence[JSON], resource: JSON) -> JSON:
                 if name == "move" and path[: len(source)] == source and path != source:
                     raise _Missing("what is moved cannot be moved into itself")
                 value = _at(document, source)
+                if name == "move" and path == source:
+                    continue
                 if name == "copy":
                     copied += _weight(value, MOST_COPIED - copied, at)
                     value = deepcopy(value)

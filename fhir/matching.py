@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from hashlib import blake2b
 
+from fhir.codes import gathered
 from fhir.conditions import all_of
 from fhir.criteria import Criteria
 from fhir.registry import SPECS
@@ -42,7 +43,8 @@ async def met(
     ordered = list(conditions)
     for start in range(0, len(ordered), _AT_ONCE):
         group = ordered[start : start + _AT_ONCE]
-        parts = [_one(number, condition, visible, base_url) for number, condition in enumerate(group)]
+        sets = await gathered(pg, [pair for condition in group for pair in condition.query], visible)
+        parts = [_one(n, condition, Criteria(visible, base_url, sets)) for n, condition in enumerate(group)]
         # Never prepared: the plan must fit the values.
         rows = await pg.execute(
             "SELECT f.number, v.type, v.id, v.version, v.updated, v.patient_id, v.body"
@@ -57,9 +59,8 @@ async def met(
     return found
 
 
-def _one(number: int, condition: Condition, visible: Visible, base_url: str) -> Sql:
-    allowed = permitted(condition.type, "r", visible)
-    criteria = Criteria(visible, base_url)
+def _one(number: int, condition: Condition, criteria: Criteria) -> Sql:
+    allowed = permitted(condition.type, "r", criteria.visible)
     where = all_of([allowed, criteria.where(SPECS[condition.type], "r", condition.query)])
     # The fence makes PostgreSQL look up what is selective before it puts anything in order.
     fence = " OFFSET 0" if criteria.selective else ""

@@ -26,7 +26,7 @@ from fhir.store import Connection, Sql, Stored, Visible, permitted
 from fhir.subsets import check_elements, subset
 from fhir.written import NotUnderstood
 
-__all__ = ["Page", "Sql", "Visible", "across", "claim", "history", "matches", "search"]
+__all__ = ["Page", "Sql", "Visible", "across", "history", "matches", "search"]
 
 
 async def search(
@@ -192,15 +192,6 @@ async def matches(pg: Connection, type_: str, query: Query, visible: Visible, li
     condition = all_of([Sql(*allowed), criteria.where(spec, "r", query)])
     found = await of_type(pg, type_, condition, [by_id(False)], None, limit, criteria.selective)
     return [row.stored for row in found]
-
-
-async def claim(pg: Connection, type_: str, query: Query) -> None:
-    """Wait until nobody else acts on these criteria, and keep others waiting until the transaction ends.
-
-    Two conditional creations with one `If-None-Exist` then come one after the other: the second finds the first's.
-    """
-    criteria = "&".join(f"{name}={value}" for name, value in sorted(query))
-    await pg.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{type_}?{criteria}",))
 
 
 async def history(

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
+from fhir.compartments import OWNERS
 from fhir.outcome import refuse
 from fhir.patch import Patch, of_resource
 from fhir.store import ID, new_id
@@ -200,8 +201,8 @@ def _matched(made: Step, text: str) -> Step:
 def _look(made: Step, conditions: Mapping[str, str]) -> Step:
     if not _answered(made):
         said = (
-            "GET takes Type?search, Type/id, Type/id/_history/version, a history, or Patient/id/Type?search here, not "
-            f"{'/'.join(made.path)[:200]!r}"
+            "GET takes Type?search, ?search, Type/id, Type/id/_history/version, a history, or a search in a compartment"
+            f" such as Patient/id/Type?search here, not {'/'.join(made.path)[:200]!r}"
         )
         raise refuse(400, "not-supported", said, made.at("request.url"))
     if "ifNoneMatch" in conditions:
@@ -216,6 +217,8 @@ def _look(made: Step, conditions: Mapping[str, str]) -> Step:
 def _answered(made: Step) -> bool:
     """Whether there is something at the address of a look."""
     match made.path:
+        case []:
+            return bool(made.query)
         case ["_history"]:
             return True
         case [type_] | [type_, "_history"]:
@@ -225,8 +228,8 @@ def _answered(made: Step) -> bool:
         case [type_, id_, "_history", version]:
             known = type_ in SERVED and ID.fullmatch(id_) and _VERSION.fullmatch(version)
             return bool(known) and not made.query
-        case ["Patient", id_, within]:
-            return within in SERVED and bool(ID.fullmatch(id_))
+        case [owner, id_, within]:
+            return owner in OWNERS and (within in SERVED or within == "*") and bool(ID.fullmatch(id_))
     return False
 
 

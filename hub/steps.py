@@ -245,10 +245,14 @@ async def _look(tx: Tx, actor: Actor, step: Step, service: Service, rows: list[a
             page = await search.history(tx.pg, step.query, limit, *pages, type_, id_)
             rows += history_read(actor, type_, id_, page)
             return Answer(200, body=page.as_bytes().decode(), looked=True)
-        case [type_] | [_, _, type_]:
+        case [] | [_] | [_, _, _]:
             compartment = (step.path[0], step.path[1]) if len(step.path) == 3 else None
-            page = await search.search(tx.pg, type_, step.query, limit, *pages, compartment)
-            rows += searched(actor, type_, page)
+            kind = step.path[-1] if step.path and step.path[-1] != "*" else None
+            if kind is None:
+                page = await search.across(tx.pg, step.query, limit, *pages, compartment)
+            else:
+                page = await search.search(tx.pg, kind, step.query, limit, *pages, compartment)
+            rows += searched(actor, kind, page)
             return Answer(200, body=page.as_bytes().decode(), looked=True)
         case [type_, id_, "_history", version]:
             stored = await store.vread(tx.pg, type_, id_, int(version), limit)

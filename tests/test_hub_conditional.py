@@ -117,6 +117,30 @@ class TestDelete:
         coach = await rest.user("health-coach", f"Practitioner/{new_id()}")
         assert (await coach("DELETE", "/Organization?name=nobody-is-called-so")).status_code == 403
 
+    async def test_every_criteria_counts_whatever_its_kind(self, rest: Rest) -> None:
+        id_ = await rest.patient()
+        unit = {"unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}
+        pulse = {
+            "resourceType": "Observation",
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+            "subject": {"reference": f"Patient/{id_}"},
+            "effectiveDateTime": "2026-11-20T09:30:00Z",
+            "valueQuantity": {"value": 70, **unit},
+        }
+        assert (await rest.system("POST", "/Observation", pulse)).status_code == 201
+        about = f"/Observation?subject=Patient/{id_}&code=8867-4"
+        for other in (
+            "value-quantity=gt100",
+            "date=lt2020",
+            "code-value-quantity=8867-4$gt100",
+            "_filter=status eq amended",
+        ):
+            await rest.system("DELETE", f"{about}&{other}")
+            assert await rest.rows("SELECT count(*) FROM r_observation WHERE patient_id = %s", id_) == [(1,)], other
+        assert (await rest.system("DELETE", f"{about}&value-quantity=lt100")).status_code == 204
+        assert await rest.rows("SELECT count(*) FROM r_observation WHERE patient_id = %s", id_) == [(0,)]
+
 
 class TestPreconditions:
     async def test_only_create(self, rest: Rest) -> None:
@@ -274,6 +298,8 @@ class TestBundles:
             "Patient/_history?_count=1",
             "_history?_count=1",
             f"Patient/{id_}/Observation?code=8867-4",
+            f"?_type=Patient&_id={id_}",
+            f"Patient/{id_}/*?_count=1",
             f"Patient/{id_}/_history/1",
         )
         answer = await rest.system("POST", "", bundle("transaction", *(entry("GET", url) for url in urls)))
@@ -281,10 +307,10 @@ class TestBundles:
         check(response)
         assert {one["response"]["status"] for one in response["entry"]} == {"200 OK"}
         shown = [one["resource"] for one in response["entry"]]
-        assert [one.get("type") for one in shown[:6]] == [
-            "searchset", "searchset", "history", "history", "history", "searchset",
+        assert [one.get("type") for one in shown[:8]] == [
+            "searchset", "searchset", "history", "history", "history", "searchset", "searchset", "searchset",
         ]  # fmt: skip
-        assert (shown[0]["total"], shown[1]["entry"][0]["resource"]["id"], shown[6]["id"]) == (1, id_, id_)
+        assert (shown[0]["total"], shown[1]["entry"][0]["resource"]["id"], shown[8]["id"]) == (1, id_, id_)
         found = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
         assert {("search",), ("history",), ("vread",)} <= set(found)
 

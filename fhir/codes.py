@@ -174,7 +174,7 @@ async def stored_sets(pg: Connection, urls: set[str], systems: set[str], visible
         if not urls:
             break
         asked, urls = urls, set()
-        for stored in await _stored(pg, "ValueSet", asked, visible):
+        for stored in await stored_named(pg, "ValueSet", asked, visible):
             url = stored.get("url", "")
             for known in (url, f"{url}|{stored.get('version')}", f"ValueSet/{stored['id']}"):
                 sets.value_sets[known] = stored
@@ -183,12 +183,13 @@ async def stored_sets(pg: Connection, urls: set[str], systems: set[str], visible
                 urls |= set(part.get("valueSet", ()))
                 if "system" in part and "concept" not in part:
                     systems.add(part["system"])
-    for stored in await _stored(pg, "CodeSystem", systems, visible) if systems else ():
+    for stored in await stored_named(pg, "CodeSystem", systems, visible) if systems else ():
         sets.systems[stored["url"]] = stored
     return sets
 
 
-async def _stored(pg: Connection, type_: str, names: Iterable[str], visible: Visible) -> list[JSON]:
+async def stored_named(pg: Connection, type_: str, names: Iterable[str], visible: Visible) -> list[JSON]:
+    """Definitions of *type_* by url, `url|version`, `Type/id` or id, as far as they are visible; at most 500."""
     limit = visible(type_, "r")
     if limit is None:
         return []

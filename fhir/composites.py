@@ -16,26 +16,32 @@ from fhir.store import Sql
 from fhir.tokens import written_in
 from fhir.written import Asked, bad, bar_split, split, unescaped
 
-One = Callable[[SearchParam, str], Sql]
+One = Callable[[SearchParam, str], tuple[Sql, Sql]]
 
 
-def composite(spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, value: str, one: One) -> Sql:
-    """The condition of one *value*; *one* makes that of a part by the part's own parameter."""
+def composite(
+    spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, value: str, one: One
+) -> tuple[Sql, Sql]:
+    """The condition of one *value*: what an index tells, and what the JSON decides.
+
+    *one* makes both for a part, by the part's own parameter.
+    """
     parts = split(value, "$")
     names = [name for name, _ in param.components]
     if len(parts) != len(names) or not all(parts):
         said = f"'{value[:80]}' must be written {'$'.join(f'({name})' for name in names)}"
         raise bad(spec.type, asked.written, said)
-    conditions = [one(spec.params[name], part) for name, part in zip(names, parts, strict=True)]
+    both = [one(spec.params[name], part) for name, part in zip(names, parts, strict=True)]
+    indexed, exact = all_of([early for early, _ in both]), [late for _, late in both]
     places = [place for path in alternatives(param.expression) for place in relative(path, "composite")]
     if places == ["$"]:
-        return all_of(conditions)
+        return indexed, all_of(exact)
     tests = [
         _part(spec.params[name], path, part)
         for (name, path), part in zip(param.components, parts, strict=True)
         if not path.startswith("%resource")
     ]
-    return all_of([*conditions, some(spec, alias, places, all_of(tests))])
+    return indexed, some(spec, alias, places, all_of(tests))
 
 
 def _part(param: SearchParam, path: str, value: str) -> Sql:

@@ -13,6 +13,7 @@ ALWAYS = Sql("TRUE")
 
 def all_of(parts: Sequence[Sql]) -> Sql:
     """Every part in brackets: an OR inside one, such as what the actor may see, must not reach outside it."""
+    parts = [part for part in parts if part is not ALWAYS]
     if not parts:
         return ALWAYS
     text = " AND ".join(f"({part.text})" for part in parts)

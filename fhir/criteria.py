@@ -55,6 +55,9 @@ class Criteria:
         self.now = now or datetime.now(UTC)
         # Whether some condition leaves so little that PostgreSQL should begin with it, whatever the order asked for.
         self.selective = False
+        # Where whoever asks takes it by itself: what the stored JSON has to decide of the rows that the conditions
+        # leave, the dear part, so that it is asked last.
+        self.late: list[Sql] | None = None
         # Whether the rows are those of one person, which an index has in the order of dates.
         self.one_person = False
         # `_filter` compares in ways that no modifier says.
@@ -102,8 +105,6 @@ class Criteria:
             return any_of([specials.near(spec, alias, asked, one) for one in values])
         if param.type == "reference":
             return self._reference(spec, alias, param, asked, values)
-        if param.type in AMOUNTS:
-            return quantities.fitting(spec, alias, param, [_amount(spec, param, asked, one) for one in values])
         if param.type == "date":
             return any_of([self._date(spec, alias, param, asked, one) for one in values])
         if param.type == "token":
@@ -115,11 +116,29 @@ class Criteria:
                 said = f"'{asked.written}={asked.value[:100]}' says nothing to look for"
                 raise bad(spec.type, asked.written, said)
             return _string(alias, param, asked.modifier, [unescaped(one) for one in values])
+        indexed, exact = self._in_two(spec, alias, param, asked, values)
+        if self.late is not None and alias == "r" and not self._filtering:
+            self.late.append(exact)
+            return indexed
+        return all_of([indexed, exact])
 
-        def one(part: SearchParam, value: str) -> Sql:
-            return self._plain(spec, alias, part, Asked(part.code, None, None, value, asked.written), [value])
+    def _in_two(
+        self, spec: ResourceSpec, alias: str, param: SearchParam, asked: Asked, values: Sequence[str]
+    ) -> tuple[Sql, Sql]:
+        """What an index tells of an amount or a composite, and what only the JSON decides."""
+        if param.type in AMOUNTS:
+            return quantities.fitting(spec, alias, param, [_amount(spec, param, asked, one) for one in values])
 
-        return any_of([composite(spec, alias, param, asked, value, one) for value in values])
+        def one(part: SearchParam, value: str) -> tuple[Sql, Sql]:
+            alone = Asked(part.code, None, None, value, asked.written)
+            if part.type in AMOUNTS:
+                return self._in_two(spec, alias, part, alone, [value])
+            return self._plain(spec, alias, part, alone, [value]), ALWAYS
+
+        both = [composite(spec, alias, param, asked, value, one) for value in values]
+        if len(both) == 1:
+            return both[0]
+        return any_of([indexed for indexed, _ in both]), any_of([all_of(one) for one in both])
 
     def _check_modifier(self, spec: ResourceSpec, param: SearchParam, asked: Asked) -> None:
         if asked.modifier is None or asked.modifier in modifiers(param.code, param.type):

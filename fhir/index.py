@@ -24,7 +24,7 @@ from fhir.outcome import refuse
 from fhir.paths import Path, alternatives, compile_path
 from fhir.registry import AMOUNTS, INDEXED, SPECS, ResourceSpec, SearchParam
 from fhir.tables import date_column
-from fhir.units import CONVERTED, plain
+from fhir.units import conversions
 
 Range = tuple[datetime | None, datetime | None]
 Handler = Callable[[Any, "IndexRow"], None]
@@ -247,12 +247,10 @@ def _amount(value: Any, row: IndexRow) -> None:
         number = value.get("value")
         if number is None:
             return
-        low = high = float(number)
-        code = value.get("code")
-        if code is not None and (convert := CONVERTED.get(code) or CONVERTED.get(plain(code))):
-            # Found by either: as written, and in the unit that most others have.
-            other = low * convert[0] + convert[1]
-            low, high = (low, other) if low < other else (other, low)
+        low = high = exact = float(number)
+        # Found by either: as written, and in the unit that most others have.
+        for factor, offset in conversions(value.get("code"), value.get("unit")):
+            low, high = min(low, exact * factor + offset), max(high, exact * factor + offset)
         if comparator := value.get("comparator"):
             low, high = (-inf, high) if comparator[0] == "<" else (low, inf)
     elif isinstance(value, bool | str):

@@ -5,14 +5,14 @@ pair of indexes serves each quantity and number of a type, whatever unit is aske
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import inf
 
 from fhir import units
 from fhir.bodies import json_paths, some
-from fhir.conditions import all_of, any_of
+from fhir.conditions import ALWAYS, all_of, any_of
 from fhir.registry import ResourceSpec, SearchParam
 from fhir.store import Sql
 from fhir.wire import encode
@@ -63,10 +63,10 @@ class Amount:
         return self.value, self.value
 
 
-def fitting(spec: ResourceSpec, alias: str, param: SearchParam, values: Sequence[Amount]) -> Sql:
-    """Whether some value of *param* is as one of *values* says."""
+def fitting(spec: ResourceSpec, alias: str, param: SearchParam, values: Sequence[Amount]) -> tuple[Sql, Sql]:
+    """Whether some value of *param* is as one of *values* says: what an index tells, and what the JSON decides."""
     exact = some(spec, alias, json_paths(param), test(values))
-    return all_of([spanned(alias, values), exact]) if spec.amounts else exact
+    return spanned(alias, values) if spec.amounts else ALWAYS, exact
 
 
 def present(spec: ResourceSpec, alias: str, param: SearchParam) -> Sql:
@@ -79,31 +79,25 @@ def spanned(alias: str, values: Sequence[Amount]) -> Sql:
     """Whether the span of the row's amounts reaches one of *values*: by index, and never wrong about a no."""
     parts: list[Sql] = []
     for amount in values:
-        for low, high in _reaches(amount):
-            tests = [Sql(f"{alias}.high >= %s::float8", (low,))] if low > -inf else []
-            tests += [Sql(f"{alias}.low <= %s::float8", (high,))] if high < inf else []
-            parts.append(all_of(tests or [Sql(f"{alias}.low IS NOT NULL")]))
+        low, high = _reach(amount)
+        tests = [Sql(f"{alias}.high >= %s::float8", (low,))] if low > -inf else []
+        tests += [Sql(f"{alias}.low <= %s::float8", (high,))] if high < inf else []
+        parts.append(all_of(tests or [Sql(f"{alias}.low IS NOT NULL")]))
     return any_of(parts)
 
 
-def _reaches(amount: Amount) -> Iterable[tuple[float, float]]:
+def _reach(amount: Amount) -> tuple[float, float]:
+    """From where to where the amounts lie that may fit: in the preferred unit, or as written when there is none."""
     least, most = amount.edges()
     unit = amount.unit
-    ways: set[tuple[Decimal, Decimal]] = {(Decimal(1), Decimal(0))}
-    if unit is not None:
-        converted = (unit.factor, unit.offset)
-        # Said without a system, `5.4||mmol/L` may also be written so in words, which the index takes as a number.
-        ways = {converted} if amount.system else {*ways, converted}
-    for factor, offset in sorted(ways):
-        low, high = float(least * factor + offset), float(most * factor + offset)
-        low, high = low - abs(low) * _ROUNDING, high + abs(high) * _ROUNDING
-        if amount.prefix in ("gt", "ge", "sa"):
-            high = inf
-        elif amount.prefix in ("lt", "le", "eb"):
-            low = -inf
-        elif amount.prefix == "ne":
-            low, high = -inf, inf
-        yield low, high
+    factor, offset = (unit.factor, unit.offset) if unit is not None else (Decimal(1), Decimal(0))
+    low, high = float(least * factor + offset), float(most * factor + offset)
+    low, high = low - abs(low) * _ROUNDING, high + abs(high) * _ROUNDING
+    if amount.prefix in ("gt", "ge", "sa"):
+        return low, inf
+    if amount.prefix in ("lt", "le", "eb"):
+        return -inf, high
+    return (-inf, inf) if amount.prefix == "ne" else (low, high)
 
 
 def test(values: Sequence[Amount]) -> Sql:

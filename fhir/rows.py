@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fhir.conditions import all_of, any_of
+from fhir.conditions import ALWAYS, all_of, any_of
 from fhir.registry import SPECS
 from fhir.sorting import Sort
 from fhir.store import Connection, Sql, Stored
@@ -28,12 +29,15 @@ async def of_type(
     limit: int,
     fenced: bool = False,
     with_keys: bool = False,
+    late: Sql = ALWAYS,
+    window: int | None = None,
 ) -> list[Row]:
     """At most *limit* rows of *type_* beyond those with the values *after*.
 
-    When *fenced*, the condition is answered before anything is put in order. Left alone, PostgreSQL likes to walk the
-    whole table in order until it has met enough rows, which takes for ever when there are fewer than it thinks. What
-    is ordered by a made column is fenced anyway.
+    When *fenced*, the condition is answered before anything is put in order, and then *late*, row by row, until there
+    are enough. Left alone, PostgreSQL likes to walk the whole table in order until it has met enough rows, which takes
+    for ever when there are fewer than it thinks. What is ordered by a made column is fenced anyway. With *window*, only
+    that many rows are looked at, the first in order.
     """
     later = beyond(sorts, after) if after is not None else None
     made = [sort.made for sort in sorts if sort.made is not None]
@@ -46,11 +50,18 @@ async def of_type(
     if fenced or made:
         extra = "".join(f", {sql.text} AS {name}" for name, sql in named)
         source = f"(SELECT r.*{extra} FROM r_{type_.lower()} r WHERE {condition.text} OFFSET 0) r"
-        params = (*(value for sql in made for value in sql.params), *condition.params)
-        where = later or Sql("TRUE")
+        params: tuple[Any, ...] = (*(value for sql in made for value in sql.params), *condition.params)
+        where = later or ALWAYS
+        if late is not ALWAYS:
+            source = f"(SELECT * FROM {source} WHERE {where.text} ORDER BY {order} OFFSET 0) r"
+            params, where = (*params, *where.params), late
+    elif window is not None:
+        first = later or ALWAYS
+        source = f"(SELECT * FROM r_{type_.lower()} r WHERE {first.text} ORDER BY {order} LIMIT %s) r"
+        params, where = (*first.params, window), all_of([condition, late])
     else:
         source, params = f"r_{type_.lower()} r", ()
-        where = condition if later is None else all_of([condition, later])
+        where = all_of([condition, late, *([later] if later else [])])
     # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
     # plan must fit the values, since one code may stand for ten rows and another for half the table.
     result = await pg.execute(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,6 @@ def _units() -> dict[str, Unit]:
 
 
 UNITS: Mapping[str, Unit] = _units()
-# What the index has to convert; every other amount is taken as written.
-CONVERTED: Mapping[str, tuple[float, float]] = {
-    code: (float(unit.factor), float(unit.offset)) for code, unit in UNITS.items() if not unit.preferred
-}
 _ALONE = re.compile(r"(^|[./(])\{[^}]*\}")
 _BEHIND = re.compile(r"\{[^}]*\}")
 _ONCE = re.compile(r"[/.]1$")
@@ -53,6 +49,16 @@ def plain(code: str) -> str:
 
 def unit(code: str) -> Unit | None:
     return UNITS.get(plain(code))
+
+
+@lru_cache(4096)
+def conversions(code: str | None, written: str | None) -> tuple[tuple[float, float], ...]:
+    """Factors and offsets to the preferred units of an amount's *code* and of the unit as it is *written* for people.
+
+    None for a unit that is preferred itself or that cannot be converted.
+    """
+    known = {found for name in (code, written) if name and (found := unit(name)) is not None and not found.preferred}
+    return tuple(sorted((float(one.factor), float(one.offset)) for one in known))
 
 
 @cache

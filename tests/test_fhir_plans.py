@@ -2,17 +2,32 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import psycopg
 import pytest
 
 from fhir import search
+from fhir.plans import FAMILIES, explained, scanned
 from fhir.store import Sql
 from hub.db import Database
 
 PEOPLE = 5_000
 READINGS = 50_000
+# From 60 to 199, and once in 5,000 readings 300.
+VALUE = "CASE n % 5000 WHEN 0 THEN 300 ELSE 60 + n * 7 % 140 END"
+FILLED = {
+    "name": "family77",
+    "code": "3",
+    "part": "sys",
+    "patient": "p7",
+    "patients": ",".join(f"p{n}" for n in range(1, 1001)),
+    "day": "2026-02-04",
+    "high": "140",
+    "extreme": "250",
+    "unit": "mm[Hg]",
+    "identifier": "778",
+    "reading": "778",
+}
 
 FILL = f"""
 INSERT INTO r_patient (id, version, updated, patient_id, keys, strings, d_birthdate)
@@ -21,16 +36,27 @@ SELECT 'p' || n, 1, now(), 'p' || n,
        array_to_tsvector(ARRAY['family=family' || n, 'name=family' || n, 'name=given' || n % 50]),
        tstzrange('1930-01-01'::timestamptz + n * interval '5 days', '1930-01-02'::timestamptz + n * interval '5 days')
 FROM generate_series(1, {PEOPLE}) AS n;
-INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date)
+INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date, low, high)
 SELECT 'o' || n, 1, '2026-01-01'::timestamptz + n * interval '1 minute', 'p' || n % {PEOPLE},
        ARRAY['status=final', 'code=' || n % 5, 'identifier=' || n, 'subject=Patient/p' || n % {PEOPLE},
-             'device=Device/' || n % 900],
+             'device=Device/' || n % 900] || CASE n % 5 WHEN 4 THEN ARRAY['component-code=sys', 'component-code=dia']
+             ELSE '{{}}' END,
        tstzrange('2026-01-01'::timestamptz + n * interval '1 minute',
-                 '2026-01-01'::timestamptz + n * interval '1 minute 1 second')
+                 '2026-01-01'::timestamptz + n * interval '1 minute 1 second'),
+       {VALUE} - CASE n % 5 WHEN 4 THEN 40 ELSE 0 END, {VALUE}
 FROM generate_series(1, {READINGS}) AS n;
 INSERT INTO resource_version (type, id, version, updated, patient_id, author, method, body)
-SELECT 'Observation', id, version, updated, patient_id, 'Device/d', 'POST', '{{"resourceType":"Observation"}}'
-FROM r_observation;
+SELECT 'Observation', 'o' || n, 1, now(), 'p' || n % {PEOPLE}, 'Device/d', 'POST',
+       jsonb_build_object('resourceType', 'Observation', 'code', jsonb_build_object('coding', jsonb_build_array(
+         jsonb_build_object('code', (n % 5)::text)))) || CASE n % 5
+       WHEN 4 THEN jsonb_build_object('component', jsonb_build_array(
+         jsonb_build_object('code', '{{"coding": [{{"code": "sys"}}]}}'::jsonb, 'valueQuantity', jsonb_build_object(
+           'value', {VALUE}, 'system', 'http://unitsofmeasure.org', 'code', 'mm[Hg]')),
+         jsonb_build_object('code', '{{"coding": [{{"code": "dia"}}]}}'::jsonb, 'valueQuantity', jsonb_build_object(
+           'value', {VALUE} - 40, 'system', 'http://unitsofmeasure.org', 'code', 'mm[Hg]'))))
+       ELSE jsonb_build_object('valueQuantity', jsonb_build_object(
+         'value', {VALUE}, 'system', 'http://unitsofmeasure.org', 'code', 'mm[Hg]')) END
+FROM generate_series(1, {READINGS}) AS n;
 INSERT INTO resource_version (type, id, version, updated, patient_id, author, method, body)
 SELECT 'Patient', id, version, updated, patient_id, 'Device/d', 'POST', '{{"resourceType":"Patient"}}' FROM r_patient;
 INSERT INTO access (subject, patient_id, source, basis) VALUES ('Patient/p7', 'p7', 'Patient/p7', 'self');
@@ -54,19 +80,6 @@ def of_one_person(type_: str, alias: str) -> Sql | None:
     return Sql(related, (["Patient/p7"],))
 
 
-class Explaining:
-    """A connection that keeps the plan of every statement it runs."""
-
-    def __init__(self, pg: psycopg.AsyncConnection[Any]) -> None:
-        self.pg = pg
-        self.plans: list[str] = []
-
-    async def execute(self, statement: str, params: Any = None, **options: Any) -> Any:
-        rows = await self.pg.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", params, **options)
-        self.plans.append("\n".join(row[0] for row in await rows.fetchall()))
-        return await self.pg.execute(statement, params, **options)
-
-
 @pytest.fixture(scope="module")
 async def filled(database: Database) -> AsyncIterator[Database]:
     async with database.transaction() as tx:
@@ -77,12 +90,8 @@ async def filled(database: Database) -> AsyncIterator[Database]:
 
 
 async def plans(database: Database, path: str, visible: search.Visible) -> tuple[str, search.Page]:
-    type_, _, text = path.partition("?")
-    query = [(name, value) for name, _, value in (item.partition("=") for item in text.split("&"))]
     async with database.transaction() as tx:
-        explaining = Explaining(tx.pg)
-        found = await search.search(explaining, type_, query, visible, "https://x", b"s", 100)  # type: ignore[arg-type]
-    return "\n".join(explaining.plans), found
+        return await explained(tx.pg, path, visible)
 
 
 @pytest.mark.parametrize("visible", [everything, of_the_hub, of_one_person])
@@ -111,6 +120,9 @@ async def plans(database: Database, path: str, visible: search.Visible) -> tuple
         "Observation?patient=p7&value-quantity=gt5&_count=20",
         "Observation?device=none&status=final&_sort=-_lastUpdated&_count=20",
         "Observation?patient.identifier=77&_count=20",
+        "Observation?value-quantity=lt61|http://unitsofmeasure.org|mm[Hg]&code=2&_count=20",
+        "Observation?value-quantity=gt33.3||kPa&_count=20",
+        "Observation?component-code-value-quantity=dia$gt240&_count=20",
         "Patient?name=family49&_count=20",
         "Patient?family:exact=none&_count=20",
         "Patient?birthdate=1950-03&_count=20",
@@ -125,6 +137,16 @@ async def test_reads_by_index(filled: Database, path: str, visible: search.Visib
     assert "Seq Scan on r_" not in plan, plan
     assert "Seq Scan on resource_version" not in plan, plan
     # Nor an index from end to end, which is a table scan by another name.
+    removed = [int(count) for count in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+    assert max(removed, default=0) < READINGS / 4, plan
+
+
+@pytest.mark.parametrize("visible", [everything, of_the_hub])
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_every_family_reads_by_index(filled: Database, family: str, visible: search.Visible) -> None:
+    plan, page = await plans(filled, FAMILIES[family].format(**FILLED) + "&_count=20", visible)
+    assert not scanned(plan), plan
+    assert page.entries or visible is not everything, plan
     removed = [int(count) for count in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
     assert max(removed, default=0) < READINGS / 4, plan
 

@@ -14,7 +14,20 @@ from starlette.responses import Response
 from fhir.store import ID
 from fhir.subscriptions import OPERATION
 from fhir.types import SERVED
-from hub.fhir_operations import diff, everything, export, imports, job, lastn, meta, stats, subscriptions, terminology
+from hub.fhir_operations import (
+    apply,
+    diff,
+    everything,
+    export,
+    imports,
+    job,
+    lastn,
+    meta,
+    stats,
+    subscriptions,
+    terminology,
+    validate,
+)
 from hub.interactions import Call
 
 JSON = dict[str, Any]
@@ -67,6 +80,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
     Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
     Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    Operation(
+        "apply", ("type", "instance"), apply.of_plan, HL7 + "PlanDefinition-apply", frozenset({"PlanDefinition"})
+    ),
+    Operation(
+        "apply",
+        ("type", "instance"),
+        apply.of_activity,
+        HL7 + "ActivityDefinition-apply",
+        frozenset({"ActivityDefinition"}),
+    ),
     Operation(
         "lastn",
         ("type",),

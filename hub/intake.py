@@ -124,7 +124,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
             continue
         id_, digest_ = known[one.key]
         if digest_ == one.digest:
-            one.receipt = Receipt("duplicate", id_, doubts=doubts(one.readings, now))
+            one.receipt = Receipt("duplicate", id_, doubts=doubts(one.sent.observation, one.readings, now))
         elif one.sent.observation.get("status") not in ("corrected", "amended"):
             one.receipt = Receipt("refused", id_, refusal=_differs(id_))
         else:
@@ -145,7 +145,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
     )
     for one, done in zip(writing, written, strict=True):
         outcome: Literal["accepted", "corrected"] = "accepted" if done.status == 201 else "corrected"
-        one.receipt = Receipt(outcome, done.change.id, done, doubts=doubts(one.readings, now))
+        one.receipt = Receipt(outcome, done.change.id, done, doubts=doubts(one.sent.observation, one.readings, now))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from fhir.outcome import Issue
 from monitoring.evaluation import LATE
-from monitoring.readings import SANDBOX, WRONG, Reading
+from monitoring.readings import OK, SANDBOX, WRONG, Reading, unknown_parts
+
+JSON = dict[str, Any]
 
 # What each code tells a program, with the issue type of FHIR that stands nearest.
 CODES = {
     "no-reading": "code-invalid",
+    "unknown-part": "code-invalid",
     "check-reading": "business-rule",
     "late": "business-rule",
     "test": "informational",
@@ -43,14 +47,21 @@ LATE_READING = Doubt(
 )
 
 
-def doubts(found: Sequence[Reading], now: datetime) -> tuple[Doubt, ...]:
-    """What is doubtful about an Observation whose readings are *found*; empty when the rules look at all of it."""
+def doubts(observation: JSON, found: Sequence[Reading], now: datetime) -> tuple[Doubt, ...]:
+    """What is doubtful about *observation*, whose readings are *found*; empty when the rules look at all of it."""
     if not found:
         return (NO_READING,)
-    told = [Doubt("check-reading", one.why, "Observation.value") for one in found if one.why]
     first = found[0]
+    late = now - first.at > LATE
+    # Nearly every reading ends here: this is said of each one that comes in.
+    if not late and "component" not in observation and all([one.quality == OK for one in found]):
+        return ()
+    told = [Doubt("check-reading", one.why, "Observation.value") for one in found if one.why]
+    for place in unknown_parts(observation):
+        text = "No rule looks at this part: it has no code of a measure that is known here."
+        told.append(Doubt("unknown-part", text, f"Observation.component[{place}].code"))
     if first.quality == SANDBOX:
         told.append(TEST)
-    elif first.quality != WRONG and now - first.at > LATE:
+    elif first.quality != WRONG and late:
         told.append(LATE_READING)
     return tuple(told)

@@ -131,6 +131,15 @@ def readings(
     return found
 
 
+def unknown_parts(observation: JSON) -> list[int]:
+    """The places of the components whose code is of no measure that we know."""
+    return [
+        number
+        for number, one in enumerate(observation.get("component", ()))
+        if _measure(one.get("code")) is None and _oxygen_answer(one) is None
+    ]
+
+
 def key(device_id: str, observation: JSON) -> bytes:
     """16 bytes, the same when *device_id* sends a measurement again: device, person, codes, instant, identifier.
 

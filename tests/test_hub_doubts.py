@@ -55,19 +55,33 @@ def unwatched(patient_id: str) -> list[tuple[str | None, JSON]]:
 
 class TestDoubts:
     def test_a_reading_that_is_evaluated_has_none(self) -> None:
-        assert doubts([reading("spo2", 91)], THEN) == () and doubts([reading("spo2", 91, LATE)], THEN) == ()
+        for ago in (timedelta(0), LATE):
+            assert doubts({}, [reading("spo2", 91, ago)], THEN) == ()
 
     def test_each(self) -> None:
         one = reading("spo2", 20)
-        assert doubts([], THEN) == (NO_READING,)
-        (found,) = doubts([replace(one, quality=CHECK, why="Not believable.")], THEN)
+        assert doubts({}, [], THEN) == (NO_READING,)
+        (found,) = doubts({}, [replace(one, quality=CHECK, why="Not believable.")], THEN)
         assert (found.code, found.text) == ("check-reading", "Not believable.")
-        assert doubts([replace(one, quality=SANDBOX)], THEN) == (TEST,)
-        assert doubts([replace(one, at=THEN - LATE - timedelta(seconds=1))], THEN) == (LATE_READING,)
+        assert doubts({}, [replace(one, quality=SANDBOX)], THEN) == (TEST,)
+        assert doubts({}, [replace(one, at=THEN - LATE - timedelta(seconds=1))], THEN) == (LATE_READING,)
         assert "24 hours" in LATE_READING.text
 
+    def test_a_part_of_a_panel_that_nobody_knows_is_named(self) -> None:
+        known = {"code": {"coding": [{"system": "http://loinc.org", "code": "59408-5"}]}}
+        index = {"code": {"coding": [{"system": "http://loinc.org", "code": "73798-2"}]}}
+        air = {
+            "code": {"text": "gas"},
+            "valueCodeableConcept": {"coding": [{"system": "http://snomed.info/sct", "code": "722742002"}]},
+        }
+        found = [reading("spo2", 91)]
+        assert doubts({"component": [known]}, found, THEN) == ()
+        (part,) = doubts({"component": [known, index]}, found, THEN)
+        assert (part.code, part.expression) == ("unknown-part", "Observation.component[1].code")
+        assert doubts({"component": [known, air]}, found, THEN) == ()
+
     def test_what_is_called_wrong_by_its_sender_is_no_surprise_to_them(self) -> None:
-        assert doubts([replace(reading("spo2", 20), quality=WRONG, at=THEN - 2 * LATE)], THEN) == ()
+        assert doubts({}, [replace(reading("spo2", 20), quality=WRONG, at=THEN - 2 * LATE)], THEN) == ()
 
     def test_each_is_a_warning_with_its_element(self) -> None:
         for found in (NO_READING, TEST, LATE_READING):

@@ -1,4 +1,5 @@
-"""What the Today and MDT boards ask of the database: few statements, ranked, limited to whom the actor may see.
+"""What the MDT board asks of the database, and what both boards stand on: few statements, ranked, limited to whom the
+actor may see. The Today board's own stand in `hub.worklist`.
 
 Both boards page by keyset, so a row that is resolved meanwhile neither hides nor repeats another. Their statements are
 never prepared on the server: after ten runs PostgreSQL would settle on one plan for every hub and caseload, which was
@@ -7,12 +8,12 @@ four times slower with 110,000 people.
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from fhir.outcome import refuse
 from hub.access import people
@@ -21,40 +22,8 @@ from hub.identity import Actor
 PAGE = 50
 MOST = 1_000_000  # rows that anybody pages through
 OPEN = "state IN ('open', 'acknowledged')"
-# A rule that could not be worked out leaves somebody unwatched, so a person must look. A doubtful reading (operational,
-# information) waits on the person's own page.
-WAITING = "(f.kind <> 'operational' OR f.severity > 1)"
-
 # A reading counts as missed when half an interval more than agreed has passed (monitoring rules, engine step 7).
 GRACE = 1.5
-
-# Ranks of the Today board, most pressing first.
-RED, AMBER, OVERDUE, MISSED, SEEN, DUE, REVIEW, INFORMATION = range(1, 9)
-
-
-@dataclass(frozen=True, slots=True)
-class TodayRow:
-    """One thing to do: `kind` flag, task, missed or review (of limits); `at` since when it waits (a flag opened, a task
-    due, a reading last seen, limits to be looked at again; None when there never was a reading)."""
-
-    kind: str
-    id: str
-    patient_id: str
-    rank: int
-    at: datetime | None
-    severity: int | None
-    state: str | None
-    summary: str
-    reasons: list[dict[str, Any]] | None
-    acknowledged_by: str | None
-    acknowledged_at: datetime | None
-    measure: str | None
-    every_hours: float | None
-    family: str
-    given: str
-    called: str | None
-    birth_date: Any
-    nhs_number: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +51,9 @@ class MdtRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Today:
-    """`counts` per filter over the whole list, not the page; `more` is the cursor of the next page."""
-
-    rows: list[TodayRow]
-    counts: dict[str, int]
-    more: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Mdt:
-    """As Today; `first` is the rank of the first row."""
+    """`counts` per filter over the whole board, not the page; `more` is the cursor of the next page; `first` the rank of
+    the first row."""
 
     rows: list[MdtRow]
     counts: dict[str, int]
@@ -112,188 +73,6 @@ class Trend:
     high_amber: float | None
     high_red: float | None
     scale: int | None = None
-
-
-# -- Today -------------------------------------------------------------------------------------------------------------
-
-# Whose work this is: people in whose team the actor is by name.
-_MINE = """
-    mine AS MATERIALIZED (
-        SELECT DISTINCT a.patient_id FROM access a
-        WHERE a.subject = %(me)s AND a.basis = 'team'
-          AND (a.since IS NULL OR a.since <= %(now)s) AND (a.until IS NULL OR a.until > %(now)s)
-    )"""
-
-_FLAG_COLUMNS = """
-    'flag' AS kind, f.id, f.patient_id,
-    CASE WHEN f.severity = 1 THEN 8 WHEN f.kind = 'compliance' THEN 4 WHEN f.state = 'acknowledged' THEN 5
-         WHEN f.severity = 3 THEN 1 ELSE 2 END AS rank,
-    CASE WHEN f.state = 'acknowledged' THEN 'seen' WHEN f.kind = 'compliance' THEN 'missed'
-         WHEN f.severity = 3 THEN 'red' WHEN f.severity = 2 THEN 'amber' ELSE 'information' END AS chip,
-    f.opened AS at, NULL::text AS measure, NULL::real AS every_hours"""
-
-_TASK_COLUMNS = """
-    'task', t.id, t.patient_id, CASE WHEN t.due <= %(now)s THEN 3 ELSE 6 END, 'task', t.due, NULL, NULL"""
-
-_TASK_OPEN = "t.status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
-
-# Agreed readings that did not come, of orders `l`. A person whose silence is a flag already is not told twice.
-_MISSED = f"""
-    SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', last.at, l.measure, l.every_hours
-    FROM {{source}} LEFT JOIN LATERAL (
-        SELECT r.at FROM reading r
-        WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
-        ORDER BY r.at DESC LIMIT 1
-    ) last ON true
-    WHERE l.active AND l.every_hours IS NOT NULL AND {{people}}
-      AND (last.at IS NULL OR last.at < %(now)s - l.every_hours * {GRACE} * interval '1 hour')
-      AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')"""
-
-# Personal limits whose day of review is today or past, in London.
-_REVIEWS = """
-    SELECT 'review', 'review-' || l.service_request_id, l.patient_id, 7, 'review',
-           l.review_on::timestamp AT TIME ZONE 'Europe/London', l.measure, NULL
-    FROM {source}
-    WHERE l.active AND l.review_on < (%(today_ends)s::timestamptz AT TIME ZONE 'Europe/London')::date AND {people}
-      AND coalesce(l.low_red, l.low_amber, l.high_amber, l.high_red, l.scale) IS NOT NULL"""
-
-_LIMITS_MINE = {"source": "mine JOIN monitoring_limit l ON l.patient_id = mine.patient_id", "people": "true"}
-_LIMITS_HUB = {
-    "source": "person JOIN monitoring_limit l ON l.patient_id = person.patient_id",
-    "people": "{hub_people} AND {limit_people}",
-}
-
-_ITEMS_MINE = f"""
-    WITH {_MINE}, item AS MATERIALIZED (
-        SELECT {_FLAG_COLUMNS} FROM flag f JOIN mine ON mine.patient_id = f.patient_id
-        WHERE f.{OPEN} AND {WAITING}
-      UNION ALL
-        SELECT {_TASK_COLUMNS} FROM task t
-        WHERE t.owner = ANY(%(subjects)s) AND {_TASK_OPEN} AND t.due <= %(today_ends)s
-          AND t.patient_id IS NOT NULL AND {{task_people}}
-      UNION ALL {_MISSED.format(**_LIMITS_MINE)}
-      UNION ALL {_REVIEWS.format(**_LIMITS_MINE)}
-    )"""
-
-_ITEMS_HUB = f"""
-    WITH item AS MATERIALIZED (
-        SELECT {_FLAG_COLUMNS} FROM flag f
-        WHERE f.{OPEN} AND {WAITING} AND {{hub_flags}} AND {{flag_people}}
-      UNION ALL
-        SELECT {_TASK_COLUMNS} FROM task t
-        WHERE {_TASK_OPEN} AND t.due <= %(today_ends)s AND t.patient_id IS NOT NULL
-          AND {{hub_tasks}} AND {{task_people}}
-      UNION ALL {_MISSED.format(**_LIMITS_HUB)}
-      UNION ALL {_REVIEWS.format(**_LIMITS_HUB)}
-    )"""
-
-# The counts come with the page in one statement, over the same items.
-_TODAY = """
-    , page AS (
-        SELECT * FROM item WHERE {chip} AND {after}
-        ORDER BY rank, coalesce(at, '-infinity'), id LIMIT %(limit)s
-    )
-    SELECT counts.counts, page.kind, page.id, page.patient_id, page.rank, page.at, page.measure, page.every_hours,
-           f.severity, f.state, coalesce(f.summary, t.description, '') AS summary, f.reasons,
-           f.acknowledged_by, f.acknowledged_at,
-           person.family, person.given, person.called, person.birth_date, person.nhs_number
-    FROM (SELECT coalesce(jsonb_object_agg(chip, n), '{{}}') AS counts
-          FROM (SELECT chip, count(*) AS n FROM item GROUP BY chip) AS per_chip) AS counts
-    LEFT JOIN page ON true
-    LEFT JOIN flag f ON page.kind = 'flag' AND f.id = page.id
-    LEFT JOIN task t ON page.kind = 'task' AND t.id = page.id
-    LEFT JOIN person ON person.patient_id = page.patient_id
-    ORDER BY page.rank, coalesce(page.at, '-infinity'), page.id"""
-
-CHIPS = ("red", "amber", "task", "missed", "review", "seen", "information")
-
-
-async def today(
-    pg: psycopg.AsyncConnection[Any],
-    actor: Actor,
-    now: datetime,
-    today_ends: datetime,
-    *,
-    scope: str = "mine",
-    chip: str | None = None,
-    after: str | None = None,
-    limit: int = PAGE,
-) -> Today:
-    """The ranked list of what needs the actor. *scope* mine (people in whose team they are) or hub (everyone there whom
-    they may see). *chip* one of CHIPS. *after* is `Today.more` of the page before."""
-    flags, tasks, limits = (people(actor, f"{table}.patient_id") for table in "ftl")
-    if flags is None or tasks is None or limits is None:
-        return Today([], {}, None)
-    values: dict[str, Any] = {
-        "me": actor.reference,
-        "subjects": list(actor.subjects),
-        "now": now,
-        "today_ends": today_ends,
-        "limit": limit + 1,
-        "hub": actor.hub_id,
-    }
-    parts = {
-        "flag_people": _named(flags.text, flags.params, "flag_people", values),
-        "task_people": _named(tasks.text, tasks.params, "task_people", values),
-        "limit_people": _named(limits.text, limits.params, "limit_people", values),
-        "hub_people": "person.hub_id = %(hub)s" if actor.hub_id else "true",
-        "hub_flags": "f.hub_id = %(hub)s" if actor.hub_id else "true",
-        "hub_tasks": "t.hub_id = %(hub)s" if actor.hub_id else "true",
-        "chip": "chip = %(chip)s" if chip in CHIPS else "true",
-        "after": "true",
-    }
-    if chip in CHIPS:
-        values["chip"] = chip
-    if after is not None:
-        values["rank"], values["at"], values["id"] = _opened(after)[:3]
-        parts["after"] = (
-            "(rank, coalesce(at, '-infinity'), id)"
-            " > (%(rank)s::int, coalesce(%(at)s::timestamptz, '-infinity'), %(id)s::text)"
-        )
-    items = (_ITEMS_HUB if scope == "hub" else _ITEMS_MINE) + _TODAY
-    cursor = pg.cursor(row_factory=dict_row)
-    await cursor.execute(items.format(**parts), values, prepare=False)
-    found = await cursor.fetchall()
-    counts = dict(found[0]["counts"]) if found else {}
-    rows = []
-    for row in found:
-        del row["counts"]
-        if row["id"] is not None:
-            rows.append(TodayRow(**row))
-    more = None
-    if len(rows) > limit:
-        rows = rows[:limit]
-        last = rows[-1]
-        more = _closed(last.rank, last.at, last.id)
-    return Today(rows, counts, more)
-
-
-@dataclass(frozen=True, slots=True)
-class Caseload:
-    people: int
-    with_red: int
-    reviews_due: int
-    no_plan: int
-
-
-async def caseload(pg: psycopg.AsyncConnection[Any], actor: Actor, now: datetime, review_by: Any) -> Caseload:
-    """The actor's own people in numbers: how many, how many with an open red flag, with a plan to review by
-    *review_by* (a date), without an active plan."""
-    cursor = pg.cursor(row_factory=class_row(Caseload))
-    await cursor.execute(
-        f"""WITH {_MINE}
-        SELECT count(*) AS people,
-               count(*) FILTER (WHERE EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = mine.patient_id
-                                              AND f.{OPEN} AND f.severity = 3)) AS with_red,
-               count(*) FILTER (WHERE plan.review_on <= %(review_by)s) AS reviews_due,
-               count(*) FILTER (WHERE plan.id IS NULL) AS no_plan
-        FROM mine LEFT JOIN plan ON plan.patient_id = mine.patient_id AND plan.status = 'active'""",
-        {"me": actor.reference, "now": now, "review_by": review_by},
-        prepare=False,
-    )
-    found = await cursor.fetchone()
-    assert found is not None
-    return found
 
 
 # -- MDT ---------------------------------------------------------------------------------------------------------------
@@ -356,13 +135,13 @@ async def mdt(
     values: dict[str, Any] = {"hub": actor.hub_id, "limit": limit + 1}
     where = _MDT_WHERE.format(
         hub="f.hub_id = %(hub)s" if actor.hub_id else "true",
-        people=_named(allowed.text, allowed.params, "people", values),
+        people=named(allowed.text, allowed.params, "people", values),
     )
     seen, further = 0, "true"
     if after is not None:
-        severity, opened, flag_id, *before = _opened(after)
+        severity, since, flag_id, *before = opened(after)
         seen = before[0] if before else 0
-        values.update(severity=severity, opened=opened, id=flag_id)
+        values.update(severity=severity, opened=since, id=flag_id)
         further = (
             "(severity < %(severity)s"
             " OR (severity = %(severity)s AND (opened, id) > (%(opened)s::timestamptz, %(id)s::text)))"
@@ -381,7 +160,7 @@ async def mdt(
     if len(rows) > limit:
         rows = rows[:limit]
         last = rows[-1]
-        more = _closed(last.severity, last.opened, last.id, seen + limit)
+        more = closed(last.severity, last.opened, last.id, seen + limit)
     return Mdt(rows, counts, more, seen + 1)
 
 
@@ -450,15 +229,10 @@ async def names(pg: psycopg.AsyncConnection[Any], references: set[str | None]) -
     return {row[0]: row[1] for row in await rows.fetchall()}
 
 
-def review_horizon(today: Any) -> Any:
-    """Plans to review within two weeks are shown beside the list."""
-    return today + timedelta(days=14)
-
-
 # -- cursors and conditions --------------------------------------------------------------------------------------------
 
 
-def _named(text: str, params: tuple[Any, ...], name: str, values: dict[str, Any]) -> str:
+def named(text: str, params: tuple[Any, ...], name: str, values: dict[str, Any]) -> str:
     """An `Sql` fragment with its `%s` turned into named parameters, which the rest of the statement uses."""
     for number, value in enumerate(params):
         key = f"{name}_{number}"
@@ -467,11 +241,11 @@ def _named(text: str, params: tuple[Any, ...], name: str, values: dict[str, Any]
     return text
 
 
-def _closed(*position: Any) -> str:
+def closed(*position: Any) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
-def _opened(cursor: str) -> list[Any]:
+def opened(cursor: str) -> list[Any]:
     """A cursor only says where to go on; it opens nothing, so it is checked but not signed."""
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=list[Any])

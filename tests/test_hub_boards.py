@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fhir.outcome import Refusal
-from hub import boards
+from hub import boards, worklist
 from hub.db import Tx
 from hub.identity import Actor
 
@@ -78,8 +78,8 @@ async def reading(
     )
 
 
-async def today(tx: Tx, actor: Actor = COORDINATOR, **given: Any) -> boards.Today:
-    return await boards.today(tx.pg, actor, NOW, TODAY_ENDS, **given)
+async def today(tx: Tx, actor: Actor = COORDINATOR, **given: Any) -> worklist.Today:
+    return await worklist.today(tx.pg, actor, NOW, TODAY_ENDS, **given)
 
 
 class TestToday:
@@ -331,5 +331,5 @@ async def test_the_caseload_in_numbers(tx: Tx) -> None:
         " VALUES ('c1', 'p1', 'active', 1, 'My care plan', %s, %s, 'x')",
         (NOW.date(), NOW),
     )
-    load = await boards.caseload(tx.pg, COORDINATOR, NOW, NOW.date())
-    assert load == boards.Caseload(people=3, with_red=1, reviews_due=1, no_plan=2)
+    load = await worklist.caseload(tx.pg, COORDINATOR, NOW, NOW.date())
+    assert load == worklist.Caseload(people=3, with_red=1, reviews_due=1, no_plan=2)

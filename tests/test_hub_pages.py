@@ -8,7 +8,7 @@ import pytest
 from starlette.datastructures import FormData
 
 from fhir.outcome import Refusal
-from hub import boards
+from hub import worklist
 from hub.boards import Gap, Trend
 from hub.identity import Actor
 from hub.pages import hand, me, words
@@ -259,4 +259,4 @@ class TestReadingsByHand:
         assert hand._at("", WINTER) == WINTER
 
     def test_review_horizon(self) -> None:
-        assert boards.review_horizon(date(2026, 11, 21)) == date(2026, 12, 5)
+        assert worklist.review_horizon(date(2026, 11, 21)) == date(2026, 12, 5)

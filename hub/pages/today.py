@@ -6,14 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from hub import audit, boards
-from hub.boards import OVERDUE, TodayRow
+from hub import audit, boards, worklist
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import words
 from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.rendering import page
+from hub.worklist import OVERDUE, TodayRow
 from monitoring.measures import MEASURES
 
 router = APIRouter(route_class=PageRoute)
@@ -72,10 +72,10 @@ async def today(request: Request) -> Response:
     demand(actor, "board.today")
     now = datetime.now(UTC)
     scope = "hub" if request.query_params.get("scope") == "hub" else "mine"
-    chip = request.query_params.get("show") if request.query_params.get("show") in boards.CHIPS else None
+    chip = request.query_params.get("show") if request.query_params.get("show") in worklist.CHIPS else None
     fragment = "fragment" in request.query_params
     async with transaction(request) as tx:
-        board = await boards.today(
+        board = await worklist.today(
             tx.pg, actor, now, end_of_day(now), scope=scope, chip=chip, after=request.query_params.get("after")
         )
         names = await boards.names(tx.pg, {row.acknowledged_by for row in board.rows})
@@ -129,8 +129,8 @@ def end_of_day(now: datetime) -> datetime:
 
 
 async def _figures(tx: Tx, actor: Actor, now: datetime) -> list[dict[str, Any]]:
-    horizon = boards.review_horizon(now.astimezone(words.LONDON).date())
-    load = await boards.caseload(tx.pg, actor, now, horizon)
+    horizon = worklist.review_horizon(now.astimezone(words.LONDON).date())
+    load = await worklist.caseload(tx.pg, actor, now, horizon)
     return [
         {"name": "People in my care", "value": load.people},
         {"name": "With a red flag", "value": load.with_red},

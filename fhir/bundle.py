@@ -44,9 +44,8 @@ class Plan:
         return {step.where for step in self.steps if step.where}
 
     def sought(self) -> set[Condition]:
-        """Criteria in references, which FHIR has in bundles only."""
-        inside = (step for step in self.steps if step.position is not None)
-        texts = (text for step in inside for text in references(step.resource or step.patch))
+        """Criteria in references. FHIR has them in transactions; a record about nobody would be the alternative."""
+        texts = (text for step in self.steps for text in references(step.resource or step.patch))
         return {named for text in texts if "?" in text and (named := condition_of(text))}
 
     def bound(self, found: Mapping[Condition, str | None]) -> "Plan":
@@ -58,6 +57,8 @@ class Plan:
         steps = [_bound(step, found[step.where]) if step.where else step for step in self.steps]
         if issues := [*_written_twice(steps)]:
             raise Refusal(400, issues)
+        if not self.names and not self.sought():
+            return replace(self, steps=tuple(steps))
         at = {step.position: step.name for step in steps}
         links = {name: at[position] for name, position in self.names.items()}
 
@@ -150,8 +151,6 @@ def _bound(step: Step, found: str | None) -> Step:
 
 
 def _relinked(step: Step, link: Callable[[str, str], str]) -> Step:
-    if step.position is None:
-        return step
     if step.resource is not None:
         return replace(step, resource=relinked(step.resource, link))
     if step.patch is not None:

@@ -142,6 +142,22 @@ class TestDelete:
         assert await rest.rows("SELECT count(*) FROM r_observation WHERE patient_id = %s", id_) == [(0,)]
 
 
+class TestReferences:
+    async def test_criteria_in_a_reference_are_resolved_outside_of_bundles_too(self, rest: Rest) -> None:
+        value = new_id()
+        id_ = await rest.patient(identifier=known_by(value))
+        asthma = {"resourceType": "Condition", "code": {"text": "Asthma"}}
+        about = asthma | {"subject": {"reference": f"Patient?identifier=urn:c|{value}"}}
+        made = await rest.system("POST", "/Condition", about)
+        assert decode(made.content)["subject"] == {"reference": f"Patient/{id_}"}
+        path = f"/Condition/{decode(made.content)['id']}"
+        assert (await rest.system("PUT", path, about | {"id": path.rpartition("/")[2]})).headers["etag"] == 'W/"1"'
+        nobody = asthma | {"subject": {"reference": f"Patient?identifier=urn:c|{new_id()}"}}
+        answer = await rest.system("POST", "/Condition", nobody)
+        assert answer.status_code == 412
+        assert decode(answer.content)["issue"][0]["expression"] == ["Condition"]
+
+
 class TestPreconditions:
     async def test_only_create(self, rest: Rest) -> None:
         id_ = new_id()

@@ -80,9 +80,9 @@ class _Group:
         if people := self._people(action, where):
             made["participant"] = people
         below = [self.action(one, f"{where}.action[{at}]") for at, one in enumerate(action.get("action", ()))]
-        name = action.get("definitionCanonical")
+        canonical = action.get("definitionCanonical")
         # rqg-1: an action has a resource or actions below it, never both; the request then is the first of these.
-        resource = {"resource": {"reference": f"#{self._request(name, where)}"}} if name else {}
+        resource = {"resource": {"reference": f"#{self._request(canonical, where)}"}} if canonical else {}
         if below:
             first = [{"title": action.get("title", "Request"), **resource}] if resource else []
             made["action"] = [*first, *below]

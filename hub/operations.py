@@ -23,6 +23,7 @@ from hub.fhir_operations import (
     job,
     lastn,
     meta,
+    populate,
     stats,
     subscriptions,
     terminology,
@@ -82,6 +83,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
     Operation(
         "apply", ("type", "instance"), apply.of_plan, HL7 + "PlanDefinition-apply", frozenset({"PlanDefinition"})
+    ),
+    Operation(
+        "populate",
+        ("type", "instance"),
+        populate.carry_out,
+        "http://hl7.org/fhir/uv/sdc/OperationDefinition/Questionnaire-populate",
+        frozenset({"Questionnaire"}),
     ),
     Operation(
         "apply",

@@ -1,28 +1,19 @@
-"""What a broken resource is told; the fast and the full half agree; nothing broken slips through."""
+"""What a broken resource is told, and how fast a sound one passes."""
 
 import copy
 import json
-import os
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from fhir.compiled import fits
-from fhir.inspection import MAX_ISSUES, inspect
+from fhir.inspection import MAX_ISSUES
 from fhir.outcome import Refusal
-from fhir.structure import Element, Shape, model_of, shape_of
 from fhir.validation import check, parse
-from fhir.wire import decode, encode, survey_of
-
-SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+from fhir.wire import encode
 
 PULSE: dict[str, Any] = {
     "resourceType": "Observation",
@@ -209,130 +200,6 @@ class TestRareForms:
     )
     def test_refused(self, name: dict[str, Any]) -> None:
         issues_of({"resourceType": "Patient", "name": [name]})
-
-
-# Mutants: each official example broken in every way that its elements allow, a few times each.
-
-Mutant = tuple[str, dict[str, Any]]
-PER_KIND = 3
-
-
-def places(shape: Shape, value: dict[str, Any], at: tuple[Any, ...]) -> Iterator[tuple[Shape, tuple[Any, ...]]]:
-    """Every object of a resource with its shape and the way to it."""
-    yield shape, at
-    for name, content in value.items():
-        element = shape.elements.get(name)
-        if element is None or element.primitive:
-            continue
-        for position, item in enumerate(content if element.many else [content]):
-            here = (*at, name, position) if element.many else (*at, name)
-            below = model_of(item["resourceType"]) if element.model is None else element.model
-            yield from places(shape_of(below), item, here)
-
-
-def ways_to_break(shape: Shape, node: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(kind, key, new content); `...` removes the key."""
-    yield "unknown element", "notAnElement", "x"
-    for name, element in shape.elements.items():
-        if name not in node:
-            yield from ways_to_add(shape, node, element)
-            continue
-        if element.required and f"_{name}" not in node:
-            yield "required missing", name, ...
-        if element.many:
-            yield "empty array", name, []
-            yield "object for array", name, node[name][0] if isinstance(node[name][0], dict) else {"a": 1}
-            continue
-        yield "array for single", name, [node[name]]
-        yield "null", name, None
-        if not element.primitive:
-            yield "empty object", name, {}
-            yield "text for object", name, "x"
-        elif element.codes:
-            yield "code outside binding", name, "not-in-the-set"
-        elif element.type == "boolean":
-            yield "text for boolean", name, "true"
-        elif element.type in ("decimal", "integer", "positiveInt", "unsignedInt"):
-            yield "number as text", name, str(node[name])
-            if element.type != "decimal":
-                yield "fraction for integer", name, Decimal("1.5")
-            if element.type == "positiveInt":
-                yield "not positive", name, 0
-        else:
-            yield "empty text", name, ""
-            yield "number for text", name, 7
-            if element.type in ("id", "date", "dateTime", "instant", "time", "oid", "uuid"):
-                yield f"bad {element.type}", name, "not one of these!"
-            if element.type in ("date", "dateTime", "instant"):
-                yield "day that does not exist", name, "2026-02-30" + str(node[name])[10:]
-        if element.type == "Reference" and element.targets:
-            wrong = next(t for t in ("Slot", "Patient") if t not in element.targets)
-            yield "wrong reference target", name, {"reference": f"{wrong}/x"}
-
-
-def ways_to_add(shape: Shape, node: dict[str, Any], element: Element) -> Iterator[tuple[str, str, Any]]:
-    if element.choice and element.type in ("string", "boolean", "Period"):
-        others = next(choice.names for choice in shape.choices if choice.name == element.choice)
-        if any(other in node for other in others):
-            content = {"string": "x", "boolean": True, "Period": {"start": "2026"}}[element.type]
-            yield "two of a choice", element.name, content
-
-
-def mutants(resource: dict[str, Any]) -> Iterator[Mutant]:
-    made: Counter[str] = Counter()
-    for shape, at in places(shape_of(model_of(resource["resourceType"])), resource, ()):
-        node: Any = resource
-        for step in at:
-            node = node[step]
-        for kind, key, content in ways_to_break(shape, node):
-            made[kind] += 1
-            if made[kind] > PER_KIND:
-                continue
-            mutant = copy.deepcopy(resource)
-            target: Any = mutant
-            for step in at:
-                target = target[step]
-            if content is ...:
-                del target[key]
-            else:
-                target[key] = content
-            yield kind, mutant
-
-
-def small_examples() -> list[Path]:
-    return [path for path in sorted((SHARED / "hl7-examples").glob("*/*.json")) if path.stat().st_size < 20_000]
-
-
-def test_broken_examples_are_refused_and_both_halves_agree() -> None:
-    total: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
-    for path in small_examples():
-        for kind, mutant in mutants(decode(path.read_bytes())):
-            total[kind] += 1
-            issues = inspect(mutant)
-            refused[kind] += bool(issues)
-            if fits(mutant) and not survey_of(mutant).hollow:
-                assert issues == [], (path.name, kind)
-    assert len(total) >= 20, "every kind of mutant occurs"
-    assert sum(refused.values()) >= 0.99 * sum(total.values())
-    assert all(refused[kind] >= 0.95 * total[kind] for kind in total), {k: (refused[k], total[k]) for k in total}
-
-
-def test_what_fhir_resources_refuses_is_refused() -> None:
-    """The package is the second opinion: it sees fewer errors, and none that we accept."""
-    accepted = []
-    compared = 0
-    for path in small_examples()[::6]:
-        for kind, mutant in mutants(decode(path.read_bytes())):
-            if inspect(mutant):
-                continue
-            compared += 1
-            try:
-                model_of(mutant["resourceType"]).model_validate(mutant)
-            except ValidationError as error:
-                accepted.append((path.name, kind, str(error)))
-    assert accepted == []
-    assert compared < 20
 
 
 def test_a_vital_sign_is_checked_in_microseconds() -> None:

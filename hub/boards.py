@@ -52,8 +52,8 @@ class MdtRow:
 
 @dataclass(frozen=True, slots=True)
 class Mdt:
-    """`counts` per filter over the whole board, not the page; `more` is the cursor of the next page; `first` the rank of
-    the first row."""
+    """`counts` per filter over the whole board, not the page; `more` is the cursor of the next page; `first` is the
+    rank of the first row."""
 
     rows: list[MdtRow]
     counts: dict[str, int]

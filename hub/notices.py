@@ -111,9 +111,10 @@ async def received(
         f"""SELECT n.id, n.at, n.kind, n.patient_id, n.text, n.link, n.seen,
                    person.family, person.given, person.called, person.birth_date, person.nhs_number
             FROM notice n JOIN person ON person.patient_id = n.patient_id
-            WHERE n.recipient = %s AND n.kind = ANY(%s) AND (n.seen IS NULL OR NOT %s) AND n.id < %s AND {allowed.text}
+            WHERE n.recipient = %s AND n.kind = ANY(%s) {"AND n.seen IS NULL" if unread else ""} AND n.id < %s
+              AND {allowed.text}
             ORDER BY n.id DESC LIMIT {PAGE + 1}""",
-        (actor.reference, list(readable(actor)), unread, before or "~", *allowed.params),
+        (actor.reference, list(readable(actor)), before or "~", *allowed.params),
         prepare=False,
     )
     return await cursor.fetchall()

@@ -5,7 +5,7 @@ from datetime import timedelta
 from math import inf
 from textwrap import wrap
 
-from monitoring import blood_pressure, evaluation, glucose, news2, readings, thresholds, weight
+from monitoring import blood_pressure, evaluation, glucose, news2, pregnancy, readings, thresholds, weight
 from monitoring.extents import NEWS2, STEPS
 from monitoring.limits import DEFAULTS, RED, SCALE_2_DEFAULT, Limits
 from monitoring.measures import LOCAL, MEASURES, UCUM, Code
@@ -117,8 +117,10 @@ def _news2() -> Iterable[str]:
     yield from _text(
         "Royal College of Physicians, 2017. Values are rounded half-up first (temperature to one decimal). The seven "
         f"belong together when measured within {_span(news2.WINDOW)} (ours). {news2.EMERGENCY} or more is red; "
-        f"{news2.URGENT} or more, or a single {news2.SINGLE}, is amber. Not for people under {news2.YOUNGEST} nor in "
-        "pregnancy. Scale 2 only where a named clinician ordered it with a reason."
+        f"{news2.URGENT} or more, or a single {news2.SINGLE}, is amber. Not for people under {news2.YOUNGEST}, nor "
+        f"while a named clinician's record of a pregnancy (SNOMED CT {pregnancy.PREGNANT}) stands, "
+        f"{pregnancy.LONGEST.days // 7} weeks from its first day at most (ours, unverified). Scale 2 only where a named "
+        "clinician ordered it with a reason."
     )
     yield "| part | bands: points |"
     yield "|---|---|"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from starlette.datastructures import FormData
@@ -11,16 +12,18 @@ from fhir.outcome import Refusal
 from hub import worklist
 from hub.boards import Gap, Trend
 from hub.identity import Actor
-from hub.pages import hand, me, words
+from hub.pages import flags, hand, me, words
 from hub.pages.door import Form, local
 from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, with_limits
 from hub.pages.patients import listed
 from hub.pages.person import Latest
+from hub.pages.records import FlagRow
 from hub.pages.rendering import PLACES, SAID, asset, frame, render
 from hub.pages.search import Found, Wanted, wanted
 from hub.pages.sparkline import sparkline
 from hub.pages.today import end_of_day
 from hub.roles import PERMISSIONS, ROLES
+from monitoring.extents import extent
 from monitoring.limits import Limits
 
 WINTER = datetime(2026, 11, 21, 8, 12, tzinfo=UTC)
@@ -156,6 +159,23 @@ class TestBoardWords:
     def test_hazard_missing_data_is_named(self) -> None:
         gaps = [Gap("weight", WINTER - timedelta(days=3)), Gap("pulse", None)]
         assert gap_words(gaps, WINTER) == "weight for 3 days, pulse never measured"
+
+
+class TestFlagWords:
+    def row(self, **given: Any) -> FlagRow:
+        known = FlagRow(
+            "f1", 2, "p1", "oximetry-at-home", 1, "clinical", 3, "acknowledged", "Oxygen saturation 91 %", [],
+            [extent("spo2", "low", 91)], 1, WINTER, WINTER, "Practitioner/n", WINTER, "Rang", None, None, None,
+        )  # fmt: skip
+        return replace(known, **given)
+
+    def test_hazard_snooze_hides_deterioration_it_says_what_opens_it_again(self) -> None:
+        said = flags.shown(self.row(), {"Practitioner/n": "Pat Hill"}, WINTER)["since"]
+        assert said.endswith("Acknowledged by Pat Hill, today 08:12. Opens again at 89 % or less.")
+
+    def test_only_where_a_step_would_open_it(self) -> None:
+        for row in (self.row(severity=2), self.row(extents=[]), self.row(state="open", acknowledged_at=None)):
+            assert "Opens again" not in flags.shown(row, {}, WINTER)["since"]
 
 
 class TestAddresses:

@@ -119,8 +119,8 @@ def _news2() -> Iterable[str]:
         f"belong together when measured within {_span(news2.WINDOW)} (ours). {news2.EMERGENCY} or more is red; "
         f"{news2.URGENT} or more, or a single {news2.SINGLE}, is amber. Not for people under {news2.YOUNGEST}, nor "
         f"while a named clinician's record of a pregnancy (SNOMED CT {pregnancy.PREGNANT}) stands, "
-        f"{pregnancy.LONGEST.days // 7} weeks from its first day at most (ours, unverified). Scale 2 only where a named "
-        "clinician ordered it with a reason."
+        f"{pregnancy.LONGEST.days // 7} weeks from its first day at most (ours, unverified). Scale 2 only where a "
+        "named clinician ordered it with a reason."
     )
     yield "| part | bands: points |"
     yield "|---|---|"

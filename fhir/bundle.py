@@ -183,8 +183,7 @@ def _same_criteria(steps: Iterable[Step]) -> Iterator[Issue]:
             said = (
                 f"Bundle.entry[{first.position}] and Bundle.entry[{step.position}] have the same criteria {step.where}"
             )
-            part = "request.ifNoneExist" if step.method == "POST" else "request.url"
-            yield Issue("invalid", said, step.at(part))
+            yield Issue("invalid", said, step.criteria_at)
         seen[step.where] = step
 
 

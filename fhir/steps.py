@@ -30,6 +30,8 @@ _SHAPING = frozenset(
         "_format", "_pretty", "_cursor",
     )
 )  # fmt: skip
+# Over HTTP they shape the answer; in a bundle it has the format of the bundle.
+_FORMATTING = frozenset({"_format", "_pretty"})
 # The name of each condition in a bundle, and as a header.
 CONDITIONS = {
     "ifMatch": "If-Match",
@@ -88,6 +90,11 @@ class Step:
     def name(self) -> str:
         return f"{self.type}/{self.id}"
 
+    @property
+    def criteria_at(self) -> str:
+        """The expression of the criteria."""
+        return self.at("request.ifNoneExist" if self.method == "POST" else "request.url")
+
     def at(self, part: str) -> str:
         """The expression of *part* of the entry (`request.url`, `resource`), or of the request outside of a bundle."""
         return place(self.position, part, self.type)
@@ -110,7 +117,7 @@ def entry_of(entry: JSON, position: int, base_url: str) -> Step:
         raise refuse(400, "required", said, place(position, "request"))
     url = str(request.get("url", ""))
     path, _, query = url.removeprefix(base_url).lstrip("/").partition("?")
-    pairs = parameters(query, place(position, "request.url"))
+    pairs = [pair for pair in parameters(query, place(position, "request.url")) if pair[0] not in _FORMATTING]
     conditions = {name: str(request[name]) for name in CONDITIONS if name in request}
     parts = [part for part in path.split("/") if part]
     return step(request.get("method", ""), parts, pairs, entry.get("resource"), conditions, position)
@@ -163,7 +170,9 @@ def _placed(made: Step, rest: Sequence[str], query: Query, conditions: Mapping[s
         where = None
         if "ifNoneExist" in conditions:
             at = made.at("request.ifNoneExist")
-            where = condition(made.type, parameters(conditions["ifNoneExist"].rpartition("?")[2], at), at)
+            # Clients send it with and without what stands before the criteria in an address.
+            criteria = conditions["ifNoneExist"].removeprefix(made.type).removeprefix("?")
+            where = condition(made.type, parameters(criteria, at), at)
         return replace(made, id=new_id(), where=where)
     if len(rest) == 1 and not query and ID.fullmatch(rest[0]):
         return replace(made, id=rest[0])

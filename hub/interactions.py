@@ -178,9 +178,10 @@ async def update(call: Call) -> Response:
 
 async def patch(call: Call) -> Response:
     """PATCH: JSON Patch, or the Parameters of a FHIRPath Patch."""
-    media = (call.header("content-type") or FHIR_JSON).partition(";")[0].strip().lower()
-    carried = of_json(call.raw) if media == JSON_PATCH else parse(call.raw, "Parameters").resource
-    return await _carried_out(call, carried)
+    async with kept_if_refused(call):
+        media = (call.header("content-type") or FHIR_JSON).partition(";")[0].strip().lower()
+        carried = of_json(call.raw) if media == JSON_PATCH else parse(call.raw, "Parameters").resource
+        return await _carried_out(call, carried)
 
 
 async def delete(call: Call) -> Response:

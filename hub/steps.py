@@ -107,7 +107,9 @@ async def _look_up(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: lis
     for condition, stored in matches.items():
         seen += [looked(actor, "search", one) for one in stored]
         if len(stored) > 1:
-            raise refuse(412, "multiple-matches", f"more than one {condition.type} matches {condition}")
+            said = f"more than one {condition.type} matches {condition}"
+            at = next((step.criteria_at for step in plan.steps if step.where == condition), None)
+            raise refuse(412, "multiple-matches", said, at)
     return {condition: stored[0] if stored else None for condition, stored in matches.items()}
 
 

@@ -216,6 +216,16 @@ class TestCriteria:
         assert f"Bundle.entry[0] ({other['request']['method']}" in issue.diagnostics
         assert "Bundle.entry[1] (PUT Patient?identifier=a%7C1)" in issue.diagnostics
 
+    @pytest.mark.parametrize("before", ["", "?", "Patient?"])
+    def test_a_question_mark_in_a_value_belongs_to_it(self, before: str) -> None:
+        created = entry("POST", "Patient", patient(), ifNoneExist=f"{before}identifier=a|1?name=b")
+        (step,) = plan(transaction(created), BASE).steps
+        assert step.where == Condition("Patient", (("identifier", "a|1?name=b"),))
+
+    def test_the_format_of_an_address_is_none_of_them(self) -> None:
+        put = entry("PUT", "Patient?identifier=a%7C1&_format=json&_pretty=true", patient())
+        assert plan(transaction(put), BASE).conditions() == {self.CONDITION}
+
     def test_one_criteria_twice_is_refused_before_anything_is_asked(self) -> None:
         created = entry("POST", "Patient", patient(), ifNoneExist="identifier=a|1")
         for other in (created, entry("DELETE", "Patient?identifier=a%7C1")):

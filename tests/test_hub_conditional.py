@@ -73,6 +73,7 @@ class TestUpdate:
             answer = await rest.system(method, f"/Patient?identifier=urn:c|{value}", body)
             assert answer.status_code == 412
             assert "more than one Patient" in reason(answer)
+            assert decode(answer.content)["issue"][0]["expression"] == ["http.url"]
         assert len(decode((await rest.system("GET", f"/Patient?identifier=urn:c|{value}")).content)["entry"]) == 2
 
     @pytest.mark.parametrize("query", ["?nonsense=1", "?_count=1", "?name=", "?_sort=name", "?name:nonsense=x"])

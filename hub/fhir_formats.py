@@ -44,7 +44,8 @@ def shape(pairs: Sequence[tuple[str, str]], accept: str | None) -> tuple[list[tu
         text = f"{said} leaves nothing to answer with; {FHIR_JSON} and {FHIR_XML} are spoken"
         raise refuse(406, "not-supported", text)
     pretty = any(name == "_pretty" and value == "true" for name, value in pairs)
-    return [(name, value) for name, value in pairs if name not in _SHAPING], Format(xml, pretty)
+    chosen = [(name, value) for name, value in pairs if name not in _SHAPING]
+    return chosen, Format(xml, pretty) if xml or pretty else AS_STORED
 
 
 def wanted(request: Request) -> Format:
@@ -66,8 +67,8 @@ async def from_xml(raw: bytes) -> bytes:
 
 async def written(response: Response, format_: Format) -> Response:
     """*response* as it was asked for. What is not FHIR JSON, such as NDJSON or a stream, stays as it is."""
-    response.headers.add_vary_header("Accept")
-    if format_ == AS_STORED or type(response) is not Response:
+    response.raw_headers.append((b"vary", b"Accept"))
+    if format_ is AS_STORED or type(response) is not Response:
         return response
     body = bytes(response.body)
     if not body or not response.headers.get("content-type", "").startswith(FHIR_JSON):

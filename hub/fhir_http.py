@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +27,8 @@ def parameters(request: Request) -> list[tuple[str, str]]:
 
 
 def decoded(query: bytes) -> list[tuple[str, str]]:
+    if not query:
+        return []
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500)
     except ValueError:
@@ -36,7 +38,8 @@ def decoded(query: bytes) -> list[tuple[str, str]]:
     return pairs
 
 
-def check_media(content_type: str | None, others: Sequence[str] = ()) -> None:
+@lru_cache(256)
+def check_media(content_type: str | None, others: tuple[str, ...] = ()) -> None:
     """Refusal 415 for a body that is not said to be FHIR JSON or XML in UTF-8, nor one of *others*."""
     media, *options = (piece.strip().lower() for piece in (content_type or FHIR_JSON).split(";"))
     if media not in JSON_TYPES | XML_TYPES and media not in others:
@@ -50,6 +53,7 @@ def check_media(content_type: str | None, others: Sequence[str] = ()) -> None:
             raise refuse(415, "not-supported", f"FHIR R4 (4.0) is spoken here, not {value[:40]}")
 
 
+@lru_cache(256)
 def preference(prefer: str | None) -> str | None:
     """`minimal`, `representation` or `OperationOutcome` of a Prefer header; None when it says nothing of these."""
     for part in (prefer or "").replace(";", ",").split(","):
@@ -75,18 +79,19 @@ def http_date(text: str | None) -> datetime | None:
 
 
 def last_modified(at: datetime) -> str:
-    return format_datetime(at.astimezone(UTC), usegmt=True)
+    return _http_date(at.astimezone(UTC).replace(microsecond=0))
 
 
-def answer(
-    status: int, content: Any = None, headers: Mapping[str, str] | None = None, pretty: bool = False
-) -> Response:
+@lru_cache(64)
+def _http_date(at: datetime) -> str:
+    return format_datetime(at, usegmt=True)
+
+
+def answer(status: int, content: Any = None, headers: Mapping[str, str] | None = None) -> Response:
     """*content* is JSON text as stored, a value to encode, or None for no body."""
     if content is None:
         return Response(status_code=status, headers=dict(headers or {}))
     raw = content.encode() if isinstance(content, str) else encode(content)
-    if pretty:
-        raw = msgspec.json.format(raw, indent=2)
     return Response(raw, status, dict(headers or {}), media_type=f"{FHIR_JSON}; charset=utf-8")
 
 
@@ -102,7 +107,10 @@ def said(diagnostics: str, doubts: Sequence[Doubt] = ()) -> dict[str, Any]:
 
 def base_of(configured: str | None, request: Request) -> str:
     """Where `/fhir` of this service is: below the public address when it is set, else below the one that was asked."""
-    return f"{configured or str(request.base_url).rstrip('/')}/fhir"
+    scope = request.scope
+    # Not `request.base_url`, which takes a URL apart and puts it together again; the host was checked on the way in.
+    asked = f"{scope['scheme']}://{request.headers['host']}{scope.get('root_path', '').rstrip('/')}"
+    return f"{configured or asked}/fhir"
 
 
 def localise(resource: dict[str, Any], base_url: str) -> dict[str, Any]:

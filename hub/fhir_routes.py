@@ -5,8 +5,6 @@ path" and "not with this method", is then FHIR JSON.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
@@ -25,9 +23,9 @@ from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
 from hub.fhir_http import FHIR_JSON, FHIR_XML, answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
-from hub.operations import Handler
+from hub.operations import Handler, Operation
 from hub.runtime import Runtime
-from hub.security import SAFE_METHODS, check_csrf
+from hub.security import SAFE_METHODS, check_csrf, headers_of
 from hub.steps import Service
 from hub.subscriptions.topics import TOPICS
 
@@ -59,21 +57,23 @@ class Fhir:
 
     async def _answer(self, request: Request) -> Response:
         runtime: Runtime = request.app.state.runtime
+        headers = headers_of(request.scope)
         path = [part for part in request.scope["path"].removeprefix("/fhir").split("/") if part]
-        query, request.scope["format"] = shape(parameters(request), _accepted(request, path))
+        operation = operations.asked(path)
+        query, request.scope["format"] = shape(parameters(request), _accepted(headers.get("accept"), operation))
         handler = _handler(request.method, path)
         service = service_of(runtime, request)
         if handler is None:
             return answer(200, statement(service.base_url, operations.declared, tuple(TOPICS)))
-        actor = await authenticate(request.headers, request.cookies, runtime.database)
+        actor = await authenticate(headers, {} if "authorization" in headers else request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
-            check_csrf(actor, request.headers.get("x-csrf-token"))
-        prefer = preference(request.headers.get("prefer"))
-        call = Call(request, runtime, actor, service, False, query, path, prefer)
+            check_csrf(actor, headers.get("x-csrf-token"))
+        prefer = preference(headers.get("prefer"))
+        call = Call(request, headers, runtime, actor, service, query, path, prefer)
+        held = [False]
         try:
-            if request.method in ("POST", "PUT", "PATCH"):
-                async with self._body(call):
-                    return await handler(call)
+            if request.method in ("POST", "PUT", "PATCH") and not (operation and operation.streams):
+                await self._read(call, operation.media if operation else (), held)
             return await handler(call)
         except Refusal as refusal:
             if refusal.status == 403:
@@ -82,44 +82,41 @@ class Fhir:
                     audit.entry(actor, _ACTIONS[request.method], named, outcome="refused", detail={"status": 403})
                 )
             raise
-
-    @asynccontextmanager
-    async def _body(self, call: Call) -> AsyncIterator[None]:
-        """Read the body into the call. A large one holds one of few places until it is carried out."""
-        operation = operations.asked(call.path)
-        if operation is not None and operation.streams:
-            yield
-            return
-        if call.path[-1:] != ["_search"]:
-            _check_media(call, operation.media if operation else ())
-        held = [False]
-        try:
-            try:
-                async with asyncio.timeout(ARRIVAL):
-                    call.raw = await self._arrived(call.request, held)
-            except TimeoutError:
-                raise refuse(408, "timeout", f"the body did not arrive within {ARRIVAL} seconds") from None
-            if is_xml(call.header("content-type")):
-                async with interactions.kept_if_refused(call):
-                    call.raw = await from_xml(call.raw)
-            yield
         finally:
             if held[0]:
                 self._large.release()
 
-    async def _arrived(self, request: Request, held: list[bool]) -> bytes:
+    async def _read(self, call: Call, media: tuple[str, ...], held: list[bool]) -> None:
+        """Read the body into the call. A large one holds one of few places until it is carried out."""
+        if call.path[-1:] != ["_search"]:
+            _check_media(call, media)
+        try:
+            async with asyncio.timeout(ARRIVAL):
+                call.raw = await self._arrived(call.request.receive, held)
+        except TimeoutError:
+            raise refuse(408, "timeout", f"the body did not arrive within {ARRIVAL} seconds") from None
+        if is_xml(call.header("content-type")):
+            async with interactions.kept_if_refused(call):
+                call.raw = await from_xml(call.raw)
+
+    async def _arrived(self, receive: Receive, held: list[bool]) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        async for piece in request.stream():
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
             pieces.append(piece)
             size += len(piece)
             if size > LARGE and not held[0]:
                 await self._large.acquire()
                 held[0] = True
-        return b"".join(pieces)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
 
 
-def _check_media(call: Call, others: Sequence[str]) -> None:
+def _check_media(call: Call, others: tuple[str, ...]) -> None:
     patching = call.request.method == "PATCH"
     try:
         check_media(call.header("content-type"), (JSON_PATCH,) if patching else others)
@@ -200,12 +197,12 @@ def offered(path: list[str]) -> dict[str, Handler | None]:
     raise refuse(404, "not-found", f"there is nothing at {'/fhir/' + '/'.join(path)[:200]!r}")
 
 
-def _accepted(request: Request, path: list[str]) -> str | None:
+def _accepted(accept: str | None, operation: Operation | None) -> str | None:
     """The Accept header, unless it names what only this operation answers with."""
-    accept = request.headers.get("accept")
-    operation = operations.asked(path)
-    named = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")}
-    return None if operation is not None and named & set(operation.answers) else accept
+    if operation is None or accept is None:
+        return accept
+    named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return None if named & set(operation.answers) else accept
 
 
 def _unknown_operation(name: str) -> Refusal:

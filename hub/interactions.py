@@ -1,7 +1,7 @@
 """What each FHIR interaction does: parse, run in one transaction, leave its row in the trail, answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,10 +51,10 @@ class Call:
     """One request: who asks, for what, and how the answer is to look."""
 
     request: Request
+    headers: Mapping[str, str]
     runtime: Runtime
     actor: Actor
     service: Service
-    pretty: bool
     query: list[tuple[str, str]]
     path: list[str]
     prefer: str | None
@@ -69,7 +69,7 @@ class Call:
         return self.path[1]
 
     def header(self, name: str) -> str | None:
-        return self.request.headers.get(name)
+        return self.headers.get(name.lower())
 
 
 async def read(call: Call) -> Response:

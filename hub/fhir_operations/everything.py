@@ -43,7 +43,7 @@ async def carry_out(call: Call) -> Response:
             tx.pg, wanted, visible(call.actor), call.service.base_url, call.service.secret, cursor
         )
     await call.runtime.reads.record(*seen(call.actor, "everything", "Patient", call.id, page))
-    return answer(200, page.as_bytes().decode(), pretty=call.pretty)
+    return answer(200, page.as_bytes().decode())
 
 
 def _wanted(patient: str, given: Inputs, most: int) -> everything.Wanted:

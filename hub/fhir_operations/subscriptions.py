@@ -43,7 +43,7 @@ async def stands(call: Call) -> Response:
     wanted = given.every("status")
     states = [one.state for one in found if not wanted or one.status in wanted]
     await call.runtime.reads.record(*[audit.entry(call.actor, "read", "Subscription", state.id) for state in states])
-    return answer(200, _statuses(call.service.base_url, states), pretty=call.pretty)
+    return answer(200, _statuses(call.service.base_url, states))
 
 
 def _statuses(base_url: str, states: Sequence[State]) -> JSON:
@@ -84,7 +84,7 @@ async def again(call: Call) -> Response:
             ],
         )  # fmt: skip
     said = notification(call.service.base_url, standing.state, "query-event", batch, chosen, datetime.now(UTC))
-    return answer(200, said, pretty=call.pretty)
+    return answer(200, said)
 
 
 async def binding_token(call: Call) -> Response:
@@ -117,7 +117,7 @@ async def binding_token(call: Call) -> Response:
         *({"name": "subscription", "valueString": one.id} for one in chosen),
         {"name": "websocket-url", "valueUrl": base.replace("http", "ws", 1) + "/fhir/$subscriptions"},
     ]
-    return answer(200, {"resourceType": "Parameters", "parameter": parameters}, pretty=call.pretty)
+    return answer(200, {"resourceType": "Parameters", "parameter": parameters})
 
 
 async def secret(call: Call) -> Response:
@@ -131,7 +131,7 @@ async def secret(call: Call) -> Response:
         await tx.pg.execute("UPDATE subscription SET secret = %s WHERE id = %s", (made, standing.id))
         await audit.record(tx.pg, [audit.entry(call.actor, "subscription-secret", "Subscription", standing.id)])
     parameters = [{"name": "secret", "valueString": made}]
-    return answer(200, {"resourceType": "Parameters", "parameter": parameters}, pretty=call.pretty)
+    return answer(200, {"resourceType": "Parameters", "parameter": parameters})
 
 
 def _named(call: Call, given: Inputs) -> list[str]:

@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import measures
+from bench import fhir_server, measures
 from bench.measures import Measure, Row
-from bench.setting import Setting, say, setting
+from bench.setting import say, setting
 
+SPINE = ("boards", "visible", "posts", "ndjson", "synthea")
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "synthea"
 
 
@@ -25,15 +26,29 @@ def main(
     seconds: Annotated[float, typer.Option(help="How long each measure runs.")] = 15.0,
     lines: Annotated[int, typer.Option(help="Lines of the NDJSON measure.")] = 80_000,
     workers: Annotated[int, typer.Option(help="Processes of the service.")] = 2,
-    only: Annotated[str, typer.Option(help="Names, parted by commas: posts ndjson visible boards synthea.")] = "",
+    observations: Annotated[
+        str, typer.Option(help="Sizes at which searches are measured; the other work of the FHIR server at the last.")
+    ] = "10000,100000,1000000",
+    only: Annotated[str, typer.Option(help=f"Names, parted by commas: {' '.join((*SPINE, *fhir_server.NAMES))}.")] = "",
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows here as well.")] = None,
 ) -> None:
     wanted = set(filter(None, only.split(",")))
-    rows = asyncio.run(_measure(people, readings, seconds, lines, workers, wanted))
+    if strangers := wanted - {*SPINE, *fhir_server.NAMES}:
+        raise typer.BadParameter(f"there is no {', '.join(sorted(strangers))}", param_hint="--only")
+    sizes = sorted(int(size) for size in observations.split(","))
+    rows: list[Row] = []
+    if not wanted or wanted & set(SPINE):
+        rows += asyncio.run(_measure(people, readings, seconds, lines, workers, wanted))
+    if not wanted or wanted & set(fhir_server.NAMES):
+        rows += asyncio.run(_fhir(sizes, seconds, workers, wanted))
     table = Table("work", "figure", "ceiling", "of it", "reach", "", title=_machine())
     for row in rows:
         table.add_row(row.work, row.figure, row.ceiling, row.ratio, row.reach, "yes" if row.reached else "NO")
-    Console(width=160).print(table)
+    console = Console(width=160)
+    console.print(table)
+    for row in rows:
+        if row.plan:
+            console.print(f"\n{row.work}\n{row.plan}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         as_json.write_text(json.dumps([{name: getattr(row, name) for name in Row.__slots__} for row in rows], indent=1))
 
@@ -58,13 +73,18 @@ async def _measure(people: int, readings: int, seconds: float, lines: int, worke
             say(f"{row.work}: {row.figure}; {row.ceiling} {row.ratio}")
             rows.append(row)
             largest = max(largest, here.memory())
-        rows.append(_memory(here, largest))
+        rows.append(_memory("the above", largest))
     return rows
 
 
-def _memory(here: Setting, largest: float) -> Row:
+async def _fhir(sizes: list[int], seconds: float, workers: int, wanted: set[str]) -> list[Row]:
+    rows, largest = await fhir_server.measured(sizes, seconds, workers, wanted, SHARED if SHARED.is_dir() else None)
+    return [*rows, _memory("the FHIR server's work", largest)] if largest else rows
+
+
+def _memory(work: str, largest: float) -> Row:
     return Row(
-        "resident memory of the service while doing all this",
+        f"resident memory of the service while doing {work}",
         f"{largest:,.0f} MB in the largest process",
         "",
         "",

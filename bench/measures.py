@@ -26,7 +26,7 @@ FHIR = "application/fhir+json"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. *reached* is judged by the figures alone, here and now."""
+    """One line of the table. *reached* is judged by the figures alone, here and now; *plan* is printed below it."""
 
     work: str
     figure: str
@@ -34,6 +34,7 @@ class Row:
     ratio: str
     reach: str
     reached: bool
+    plan: str = ""
 
 
 def observation(patient_id: str, at: datetime, value: str = "97") -> bytes:

@@ -117,6 +117,21 @@ OPERATIONS: tuple[Operation, ...] = (
             ("CodeSystem", "subsumes", terminology.subsumes),
         )
     ),
+    Operation(
+        "validate",
+        ("type",),
+        validate.carry_out_on_type,
+        HL7 + "Resource-validate",
+        methods=("POST",),
+        documentation="resource, mode (create, profile), profile; nothing is kept.",
+    ),
+    Operation(
+        "validate",
+        ("instance",),
+        validate.carry_out_on_instance,
+        HL7 + "Resource-validate",
+        documentation="The stored resource, or another for its place: mode (update, delete, profile), profile.",
+    ),
     Operation("meta", ("instance",), meta.show, HL7 + "Resource-meta"),
     Operation("meta-add", ("instance",), meta.add, HL7 + "Resource-meta-add", methods=("POST",)),
     Operation("meta-delete", ("instance",), meta.remove, HL7 + "Resource-meta-delete", methods=("POST",)),

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir.outcome import Refusal, refuse
-from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, pages, upkeep
+from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, openapi, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
@@ -106,6 +106,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
     )
     app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
     ingest.register(app)
+    openapi.register(app)
     app.router.routes.append(WebSocketRoute(websocket.PATH, websocket.listen))
     app.fhir = fhir_routes.register(app)
     for layer in (Middleware(ExceptionMiddleware, handlers=HANDLERS), *reversed(around)):

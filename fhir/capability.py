@@ -9,6 +9,7 @@ from typing import Any
 from fhir.compartments import OWNERS
 from fhir.modifiers import modifiers
 from fhir.patch import JSON_PATCH
+from fhir.profiles import PROFILES
 from fhir.registry import SPECS, ResourceSpec
 from fhir.subscriptions import PROFILE, TOPIC_OFFERED
 from fhir.types import LEFT_OUT
@@ -123,6 +124,8 @@ def _resource(spec: ResourceSpec, operations: Declared) -> JSON:
         resource["searchInclude"] = includes
     if reverse := _reverse_includes().get(spec.type):
         resource["searchRevInclude"] = reverse
+    if kept := [profile.url for profile in PROFILES.values() if profile.type == spec.type]:
+        resource["supportedProfile"] = kept
     if offered := operations(spec.type):
         resource["operation"] = offered
     return resource

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fhir.capability import statement
 from fhir.compiled import fits
 from fhir.inspection import inspect
 from fhir.profiles import HL7, PROFILES, UK_CORE_PATIENT
@@ -179,4 +180,15 @@ class TestClaims:
         assert set(PROFILES) == {
             UK_CORE_PATIENT,
             *(HL7 + name for name in (*UNITS, "bp", "vitalsigns", "vitalspanel")),
+        }
+
+    def test_the_statement_names_them(self) -> None:
+        rest = statement("https://hub.example/fhir", lambda type_: [])["rest"][0]
+        named = {
+            one["type"]: one["supportedProfile"]
+            for one in rest["resource"]
+            if one["type"] in ("Patient", "Observation")
+        }
+        assert named == {
+            type_: [profile.url for profile in PROFILES.values() if profile.type == type_] for type_ in named
         }

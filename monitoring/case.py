@@ -1,11 +1,11 @@
 """What a rule is given (Case) and what it may say (Verdict, Finding, Failure): plain values, no database, no clock."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TypedDict
 
-from monitoring.extents import Extent, exceeds
+from monitoring.extents import Extent, exceeds, furthest
 from monitoring.limits import Limits, Order, in_force, with_source
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
@@ -157,18 +157,22 @@ class Failure:
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """The most severe of *verdicts*; of equals the one that goes furthest, else the first."""
-    found: Verdict | None = None
+    """The most severe of *verdicts*; of equals the one that goes furthest, else the first. It bears the extents of all
+    that are as severe, so that none of them comes as news later."""
+    equals: list[Verdict] = []
     for verdict in verdicts:
-        if verdict is None:
+        if verdict is None or (equals and verdict.severity < equals[0].severity):
             continue
-        if (
-            found is None
-            or verdict.severity > found.severity
-            or (verdict.severity == found.severity and exceeds(verdict.extents, found.extents))
-        ):
+        if equals and verdict.severity > equals[0].severity:
+            equals.clear()
+        equals.append(verdict)
+    if len(equals) < 2:
+        return equals[0] if equals else None
+    found = equals[0]
+    for verdict in equals[1:]:
+        if exceeds(verdict.extents, found.extents):
             found = verdict
-    return found
+    return replace(found, extents=furthest(extent for verdict in equals for extent in verdict.extents))
 
 
 def reason(reading: Reading, text: str) -> Reason:

@@ -62,12 +62,14 @@ def decide(
     quiet = now - live.refreshed < finding.quiet and not exceeds(finding.extents, _furthest(live))
     if not worse and not _corrects(finding, live) and (nothing_new or quiet):
         return None
+    # What opens a flag again is what it says then, also where something graver was acknowledged.
+    speaks = worse or finding.severity >= live.severity
     flag = replace(
         live,
         rule_version=finding.rule_version,
         severity=max(live.severity, finding.severity),
-        summary=finding.summary if finding.severity >= live.severity else live.summary,
-        advice=finding.advice if finding.severity >= live.severity else live.advice,
+        summary=finding.summary if speaks else live.summary,
+        advice=finding.advice if speaks else live.advice,
         reasons=_merge(finding.reasons, live.reasons),
         observations=list(dict.fromkeys((*live.observations, *finding.observations)))[-MOST_OBSERVATIONS:],
         count=live.count + 1,

@@ -27,29 +27,35 @@ class Extent(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How much further, in the unit of the measure, opens an acknowledged flag again: `low` downwards, `high` upwards,
-    from findings of `severity` on (amber only where the measure's own rule has no red)."""
+    """How much further, in the unit of the measure, opens an acknowledged flag again: `low` downwards, `high` upwards.
+    Findings count from the severities `low_from` and `high_from` on: amber where no rule but personal limits has a red
+    on that side, since nothing else would call for eyes again."""
 
     low: float
     high: float
     unit: str
     source: str
-    severity: int = RED
+    low_from: int = RED
+    high_from: int = RED
+
+    def of(self, side: Side) -> tuple[float, int]:
+        """(how much, from which severity on)"""
+        return (self.low, self.low_from) if side == "low" else (self.high, self.high_from)
 
 
 _OURS = "unverified, clinician to set"
 
 STEPS: dict[str, Step] = {
     NEWS2: Step(1, 1, "points", "any point more; RCP 2017 names none: unverified, clinician to set"),
-    "spo2": Step(2, 2, "%", f"the width of the NEWS2 bands of SpO2 (RCP 2017); {_OURS}"),
+    "spo2": Step(2, 2, "%", f"the width of the NEWS2 bands of SpO2 (RCP 2017); {_OURS}", high_from=AMBER),
     "spo2-exertion": Step(2, 2, "%", f"as at rest; {_OURS}"),
     "pulse": Step(10, 10, "/min", _OURS),
     "respiratory-rate": Step(2, 2, "/min", _OURS),
-    "systolic": Step(10, 10, "mmHg", _OURS, AMBER),
-    "diastolic": Step(5, 5, "mmHg", _OURS, AMBER),
+    "systolic": Step(10, 10, "mmHg", _OURS, high_from=AMBER),
+    "diastolic": Step(5, 5, "mmHg", _OURS, high_from=AMBER),
     "temperature": Step(0.5, 0.5, "°C", _OURS),
-    "weight": Step(1.0, 1.0, "kg", _OURS, AMBER),
-    "glucose": Step(0.3, 3.0, "mmol/L", _OURS),
+    "weight": Step(1.0, 1.0, "kg", _OURS, AMBER, AMBER),
+    "glucose": Step(0.3, 3.0, "mmol/L", _OURS, high_from=AMBER),
     "peak-flow": Step(30, 30, "L/min", _OURS),
     "steps": Step(1000, 1000, "steps", _OURS),
 }
@@ -75,20 +81,31 @@ def breaks(found: Iterable[Extent], severity: int, known: Sequence[Extent]) -> b
     """Whether a finding of *severity* goes a whole step further than the *known* extents that somebody acknowledged, or
     in a direction of which they knew nothing."""
     for one in found:
-        step = STEPS[one["measure"]]
-        if severity < step.severity:
-            continue
+        step, least = STEPS[one["measure"]].of(one["side"])
         before = [beyond(one, other) for other in known if _same(one, other)]
-        if not before or max(before) >= (step.low if one["side"] == "low" else step.high):
+        if severity >= least and (not before or max(before) >= step):
             return True
     return False
 
 
-def again(known: Extent) -> str:
-    """From where on an acknowledged flag of this extent opens again: `89 % or less`, `NEWS2 8 or more`."""
-    step = STEPS[known["measure"]]
+def furthest(found: Iterable[Extent]) -> tuple[Extent, ...]:
+    """One extent for each measure and side: the one that goes furthest."""
+    kept: dict[tuple[str, str], Extent] = {}
+    for one in found:
+        key = one["measure"], one["side"]
+        if key not in kept or beyond(one, kept[key]) > 0:
+            kept[key] = one
+    return tuple(kept.values())
+
+
+def again(known: Extent, severity: int) -> str | None:
+    """From where on an acknowledged flag of this extent and severity opens again: `89 % or less`, `NEWS2 8 or more`;
+    None where only a rise in severity does."""
+    step, least = STEPS[known["measure"]].of(known["side"])
+    if severity < least:
+        return None
     low = known["side"] == "low"
-    value = known["value"] - step.low if low else known["value"] + step.high
+    value = known["value"] - step if low else known["value"] + step
     measure = MEASURES.get(known["measure"])
     shown = measure.show(value) if measure else f"NEWS2 {value:g}"
     return f"{shown} or {'less' if low else 'more'}"

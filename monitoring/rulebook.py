@@ -6,7 +6,7 @@ from math import inf
 from textwrap import wrap
 
 from monitoring import blood_pressure, evaluation, glucose, news2, pregnancy, readings, thresholds, weight
-from monitoring.extents import NEWS2, STEPS
+from monitoring.extents import NEWS2, STEPS, Side, Step
 from monitoring.limits import DEFAULTS, RED, SCALE_2_DEFAULT, Limits
 from monitoring.measures import LOCAL, MEASURES, UCUM, Code
 from monitoring.rules import RULES, Rule
@@ -99,16 +99,20 @@ def _steps() -> Iterable[str]:
     yield ""
     yield from _text(
         "A rise in severity; a value beyond the limit on the other side; or a value this much worse than the one that "
-        "was acknowledged, which is kept with the flag. Amber counts only where the measure's own rule has no red."
+        "was acknowledged, which is kept with the flag. Amber counts only on a side where no default has a red."
     )
-    yield "| measure | lower by | higher by | from | source |"
-    yield "|---|---|---|---|---|"
+    yield "| measure | lower by | higher by | source |"
+    yield "|---|---|---|---|"
     for key, step in STEPS.items():
         name = MEASURES[key].name if key in MEASURES else "NEWS2 total"
-        low = "" if key == NEWS2 else f"{step.low:g} {step.unit}"
-        severity = "red" if step.severity == RED else "amber"
-        yield f"| {name} | {low} | {step.high:g} {step.unit} | {severity} | {step.source} |"
+        low = "" if key == NEWS2 else _step(step, "low")
+        yield f"| {name} | {low} | {_step(step, 'high')} | {step.source} |"
     yield ""
+
+
+def _step(step: Step, side: Side) -> str:
+    much, least = step.of(side)
+    return f"{much:g} {step.unit}{'' if least == RED else ', also amber'}"
 
 
 def _news2() -> Iterable[str]:

@@ -64,9 +64,11 @@ class TestSteps:
         assert breaks([extent("glucose", "low", 2.6)], RED, [extent("glucose", "low", 2.9)])
 
     def test_words(self) -> None:
-        assert again(extent("spo2", "low", 91)) == "89 % or less"
-        assert again(extent("glucose", "low", 2.9)) == "2.6 mmol/L or less"
-        assert again(extent(NEWS2, "high", 7)) == "NEWS2 8 or more"
+        assert again(extent("spo2", "low", 91), RED) == "89 % or less"
+        assert again(extent("glucose", "low", 2.9), RED) == "2.6 mmol/L or less"
+        assert again(extent(NEWS2, "high", 7), RED) == "NEWS2 8 or more"
+        assert again(extent(NEWS2, "high", 5), AMBER) is None
+        assert again(extent("glucose", "high", 15), AMBER) == "18.0 mmol/L or more"
 
     def test_amber_counts_only_where_there_is_no_red(self) -> None:
         assert not breaks([extent("spo2", "low", 80)], AMBER, [extent("spo2", "low", 94)])
@@ -135,6 +137,30 @@ class TestHazardSnoozeHidesDeterioration:
 
         assert then(acknowledged(heavier(82.5)), heavier(83.4)).flag.state == "acknowledged"
         assert then(acknowledged(heavier(82.5)), heavier(83.5)).flag.state == "open"
+
+    def test_a_side_without_red_opens_again_on_its_step(self) -> None:
+        def high(value: float) -> Finding:
+            return found("glucose", reading("glucose", value), earlier=[reading("glucose", 16, hours(3))])
+
+        assert high(15.0).severity == AMBER
+        assert then(acknowledged(high(15.0)), high(17.9)).flag.state == "acknowledged"
+        assert then(acknowledged(high(15.0)), high(18.0)).flag.state == "open"
+
+    def test_what_opens_it_is_what_it_says(self) -> None:
+        low = acknowledged(found("glucose", reading("glucose", 2.8)))
+        high = found("glucose", reading("glucose", 20), earlier=[reading("glucose", 19, hours(3))])
+        made = then(low, high)
+        assert made.flag.state == "open" and made.flag.severity == RED
+        assert made.flag.summary.startswith("Glucose 20.0")
+
+    def test_both_numbers_of_a_pressure_are_acknowledged_at_once(self) -> None:
+        def pressure(upper: float, lower: float) -> Finding:
+            return found("home-bp-high", reading("systolic", upper), reading("diastolic", lower))
+
+        flag = acknowledged(pressure(172, 118))
+        assert flag.extents == [extent("systolic", "high", 172), extent("diastolic", "high", 118)]
+        assert then(flag, pressure(160, 118)).flag.state == "acknowledged"
+        assert then(flag, pressure(160, 123)).flag.state == "open"
 
     def test_of_several_new_readings_the_worst_speaks(self) -> None:
         many = case(reading("spo2", 91, hours(1)), reading("spo2", 75, hours(2)), reading("spo2", 90, hours(3)))

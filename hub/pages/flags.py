@@ -16,7 +16,7 @@ from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, wi
 from hub.pages.records import FlagRow
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
-from monitoring.extents import STEPS, again
+from monitoring.extents import again
 from monitoring.rules import RULES, name_of
 
 router = APIRouter(route_class=PageRoute)
@@ -93,7 +93,7 @@ def shown(row: FlagRow, names: dict[str, str], now: datetime, reasons: int = 0) 
     if row.state == "acknowledged" and row.acknowledged_at:
         by = names.get(row.acknowledged_by or "", "someone in the team")
         since += f" Acknowledged by {by}, {words.when(row.acknowledged_at, now)}."
-        steps = [again(one) for one in row.extents if row.severity >= STEPS[one["measure"]].severity]
+        steps = [words_ for one in row.extents if (words_ := again(one, row.severity))]
         since += f" Opens again at {', '.join(steps)}." if steps else ""
     return {
         "id": row.id,

@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from subscribing import Receiver, receiving
@@ -169,15 +171,38 @@ class TestConnecting:
         with pytest.raises(Unreachable):
             await Target(Policy.of("no-such-host.invalid", False, ""), "https://no-such-host.invalid/", 2).__aenter__()
 
-    async def test_threat_a_certificate_that_nobody_vouches_for(
-        self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("name", "trusted", "arrives"), [("x", True, 1), ("y", True, 0), ("x", False, 0)])
+    async def test_threat_somebody_else_answers_at_the_address(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool, arrives: int
     ) -> None:
-        """Whatever the address, the certificate must be that of the name; a plain-text server has none at all."""
-        context = ssl.create_default_context()
-        assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
-        assert targets._trust().check_hostname and targets._trust().verify_mode is ssl.CERT_REQUIRED
+        """The certificate must be that of the name, though the connection goes to an address, and be vouched for."""
+        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+        command = (
+            f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=x.example"
+        )
+        made_by = await asyncio.create_subprocess_exec(
+            *command.split(), "-addext", "subjectAltName=DNS:x.example", stderr=subprocess.DEVNULL
+        )
+        assert await made_by.wait() == 0
+        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server_side.load_cert_chain(certificate, key)
+        ours = ssl.create_default_context(cafile=str(certificate) if trusted else None)
+        monkeypatch.setattr(targets, "_trust", lambda: ours)
+        made = Receiver()
+        server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=server_side)
+        port = server.sockets[0].getsockname()[1]
+        policy = Policy.of(f"{name}.example:{port}", False, "127.0.0.0/8")
+        async with server, Target(policy, f"https://{name}.example:{port}/hook", 5, known("127.0.0.1")) as target:
+            if arrives:
+                await target.send("POST", "", b"x", {})
+            else:
+                with pytest.raises(Unreachable, match="certificate is not trusted"):
+                    await target.send("POST", "", b"x", {})
+        assert [request.headers["host"] for request in made.requests] == [f"x.example:{port}"] * arrives
+
+    async def test_threat_no_encryption_where_it_was_asked_for(self, receiver: Receiver) -> None:
         policy = Policy.of(f"x.example:{receiver.port}", False, "127.0.0.0/8")
         async with Target(policy, f"https://x.example:{receiver.port}/", 3, known("127.0.0.1")) as target:
             with pytest.raises(Unreachable):
-                await target.send("POST", "", b"", {})
+                await target.send("POST", "", b"secret", {})
         assert receiver.requests == []

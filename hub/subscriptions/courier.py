@@ -18,7 +18,7 @@ from fhir.store import Connection
 from fhir.subscriptions import Event, notification
 from fhir.wire import encode
 from hub.access import visible
-from hub.db import Database
+from hub.db import Database, Tx
 from hub.faults import told
 from hub.subscriptions import events, signature
 from hub.subscriptions.horizon import Horizon
@@ -51,9 +51,10 @@ SELECT id, coalesce(next_attempt, '-infinity') <= now()
 FROM subscription WHERE status IN ('requested', 'active') ORDER BY last_sent NULLS FIRST, id
 """
 
-_WELL = """
-UPDATE subscription SET attempts = 0, failing_since = NULL, next_attempt = NULL, error = NULL
-WHERE id = %s AND attempts > 0 AND status IN ('requested', 'active')
+_WELL = "attempts = 0, failing_since = NULL, next_attempt = NULL, error = NULL"
+_ARRIVED = f"""
+UPDATE subscription SET delivered = greatest(delivered, %s), last_sent = %s, {_WELL}
+WHERE id = %s AND status IN ('requested', 'active')
 """
 
 
@@ -155,11 +156,14 @@ class Courier:
     async def _listened(self, standing: Standing, horizon: int) -> None:
         if standing.status == REQUESTED:
             await self._settle(standing, ACTIVE, None)
-        await self._derived(standing, horizon)
+        else:
+            while await self._derived(standing.id, standing.version, horizon):
+                pass
 
     async def _hooked(self, standing: Standing, horizon: int) -> None:
         idle = standing.status == ACTIVE and standing.delivered == standing.events
-        if idle and not self._heartbeat_due(standing) and not await self._derived(standing, horizon):
+        due = self._heartbeat_due(standing)
+        if idle and not due and not await self._derived(standing.id, standing.version, horizon):
             return
         assert standing.asked.endpoint is not None
         async with self._target(self._policy, standing.asked.endpoint, standing.asked.timeout) as target:
@@ -168,46 +172,49 @@ class Courier:
                 if not await self._activate(standing, target):
                     return
                 version += 1
+            number = 0
             while True:
-                sent = await self._sent(standing.id, version, target)
-                if not sent and not await self._derived(standing, horizon):
+                now, batch = await self._next(standing.id, version, number)
+                if now is not None and batch:
+                    await self._send(now, target, batch)
+                    number = batch[-1].number
+                elif not await self._derived(standing.id, version, horizon):
                     break
             if self._heartbeat_due(standing):
                 await self._say(standing, target, "heartbeat")
 
-    async def _derived(self, standing: Standing, horizon: int) -> int:
+    async def _derived(self, id_: str, version: int, horizon: int) -> int:
         """Number what is new; only once all that is numbered has arrived, so that nothing piles up."""
         while True:
             async with self._transactions, self._database.transaction() as tx:
+                standing = await _unchanged(tx, id_, version)
+                if standing is None or standing.position >= horizon:
+                    return 0
                 made = await events.derive(tx, standing, self._base_url, horizon)
-                row = await (
-                    await tx.pg.execute("SELECT position FROM subscription WHERE id = %s", (standing.id,))
-                ).fetchone()
-            if made or row is None or row[0] >= horizon:
+            if made:
                 return made
-            await asyncio.sleep(0)
 
-    async def _sent(self, id_: str, version: int, target: Target) -> int:
-        """Send the next events, and note that they arrived; how many they were. The owner's access is that of now; what
-        is asked for must be what *target* was opened for, or the headers of one endpoint would go to another."""
+    async def _next(self, id_: str, version: int, arrived: int) -> tuple[Standing | None, list[Event]]:
+        """The next events to send, recorded as leaving, once it is noted that those up to *arrived* have arrived."""
         async with self._transactions, self._database.transaction() as tx:
-            standing = (await load(tx.pg, [id_])).get(id_)
-            if standing is None or standing.version != version or standing.owner is None:
-                return 0
+            if arrived:
+                await tx.pg.execute(_ARRIVED, (arrived, self._now(), id_))
+            standing = await _unchanged(tx, id_, version)
+            if standing is None or standing.owner is None:
+                return None, []
             shown = visible(standing.owner)
             # A search of R4 sends each by itself: only what is about to leave is recorded as having left.
             most = standing.asked.most if standing.asked.topic is not None else 1
             found = await events.read(tx.pg, id_, standing.type, shown, standing.delivered, None, most)
-            batch = await events.leave(tx, standing.owner, standing, found, standing.asked.content, self._now())
-        if not batch:
-            return 0
+            return standing, await events.leave(
+                tx, standing.owner, standing, found, standing.asked.content, self._now()
+            )
+
+    async def _send(self, standing: Standing, target: Target, batch: list[Event]) -> None:
         if standing.asked.topic is not None:
             await self._say(standing, target, "event-notification", batch)
-            await self._arrived(id_, batch[-1].number)
         else:
             await self._search_event(standing, target, batch[0])
-            await self._arrived(id_, batch[0].number)
-        return len(batch)
 
     async def _search_event(self, standing: Standing, target: Target, event: Event) -> None:
         """R4: with a payload the endpoint is a FHIR service that is given the resource, else it is only called."""
@@ -263,15 +270,11 @@ class Courier:
 
     async def _arrived(self, id_: str, number: int) -> None:
         async with self._transactions, self._database.transaction() as tx:
-            await tx.pg.execute(
-                "UPDATE subscription SET delivered = greatest(delivered, %s), last_sent = %s WHERE id = %s",
-                (number, self._now(), id_),
-            )
-            await tx.pg.execute(_WELL, (id_,))
+            await tx.pg.execute(_ARRIVED, (number, self._now(), id_))
 
     async def _well(self, id_: str) -> None:
         async with self._transactions, self._database.transaction() as tx:
-            await tx.pg.execute(_WELL, (id_,))
+            await tx.pg.execute(f"UPDATE subscription SET {_WELL} WHERE id = %s AND status = 'active'", (id_,))
 
     async def _failed(self, id_: str, why: str, wait: float | None = None) -> None:
         """Note it and come back later; after three days of nothing else, stop and say so."""
@@ -305,6 +308,14 @@ class Courier:
         if done and status == ERROR:
             log.error("subscription stopped", subscription=standing.id, why=why)
         return done
+
+
+async def _unchanged(tx: Tx, id_: str, version: int) -> Standing | None:
+    """The subscription as it stands now; None when it is not on any more, or asks for something else than in *version*:
+    the criteria and headers of one version must not meet the endpoint of another."""
+    standing = (await load(tx.pg, [id_])).get(id_)
+    same = standing is not None and standing.version == version and standing.status == ACTIVE
+    return standing if same else None
 
 
 async def keep(database: Database, policy: Policy, public: str | None, every: float = TURN) -> None:

@@ -29,7 +29,8 @@ async def derive(tx: Tx, standing: Standing, base_url: str, horizon: int) -> int
     The limit is what the owner may see at this moment. At most `STRETCH` versions are looked at: the caller comes again
     while the position lies below *horizon*.
     """
-    assert standing.owner is not None
+    if standing.owner is None:
+        return 0
     await tx.pg.execute("SET LOCAL statement_timeout = '5s'")
     locked = await tx.pg.execute(
         "SELECT position, events FROM subscription WHERE id = %s AND status = 'active' FOR UPDATE", (standing.id,)
@@ -91,10 +92,11 @@ async def read(
         "SELECT e.*, sum(octet_length(v.body)) OVER (ORDER BY e.number) - octet_length(v.body) AS before"
         f" FROM subscription_event e JOIN resource_version v ON v.type = '{type_}' AND v.id = e.resource_id"
         " AND v.version = e.version WHERE e.subscription_id = %s AND e.number > %s"
-        " AND e.number <= coalesce(%s, e.number) ORDER BY e.number LIMIT %s) e"
+        " AND e.number <= %s) e"
         f" JOIN resource_version v ON v.type = '{type_}' AND v.id = e.resource_id AND v.version = e.version"
         " WHERE e.before < %s ORDER BY e.number",
-        (*params, subscription_id, after, until, most, MOST_BYTES),
+        # Numbers have no gaps, so this many events end there.
+        (*params, subscription_id, after, after + most if until is None else min(until, after + most), MOST_BYTES),
     )
     return [
         (Event(number, at, type_, id_, version, body), patient_id, sent)

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -22,6 +23,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 CONNECTING = 5.0  # seconds
+# What is let pass of an answer, whose status alone counts: seconds and bytes.
+DRAINING = 1.0
+LONGEST_ANSWER = 64 * 1024
 # IPv6 addresses that carry an IPv4 one: NAT64, and 6to4 and Teredo, which `ipaddress` unpacks itself.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -158,17 +162,29 @@ class Target:
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.send(request, stream=True)
-                await response.aclose()
         except TimeoutError:
             raise Unreachable(f"no answer within {self._timeout:.0f} seconds") from None
         except httpx.TimeoutException:
             raise Unreachable("no connection in time, or none that went on") from None
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
             raise Unreachable(f"no exchange with {self._host}: {_kind(error)}") from None
+        await _drain(response)
         if response.is_redirect or 300 <= response.status_code < 400:
             raise Unreachable(f"answered {response.status_code}: redirects are not followed")
         if not response.is_success:
             raise Unreachable(f"answered {response.status_code}", _retry_after(response))
+
+
+async def _drain(response: httpx.Response) -> None:
+    """Let a short answer pass by, so that the connection serves the next request; a long one is cut off with it."""
+    size = 0
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(DRAINING):
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > LONGEST_ANSWER:
+                    break
+    await response.aclose()
 
 
 def _below(raw: bytes, path: str) -> bytes:

@@ -40,7 +40,7 @@ class Setting:
 
     def memory(self) -> float:
         """Resident megabytes of the largest process of the service."""
-        return max((_resident(pid) for pid in _family(self.service.pid)), default=0.0)
+        return max((_resident(pid) for pid in family(self.service.pid)), default=0.0)
 
 
 @asynccontextmanager
@@ -150,15 +150,23 @@ def service(url: str, workers: int, folder: str = ".") -> Iterator[tuple[int, su
         process.wait(30)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
     found = [pid]
-    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += _family(int(line))
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return found  # ended meanwhile
+    for child in children:
+        found += family(int(child))
     return found
 
 
 def _resident(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return 0.0  # ended meanwhile
     return pages * resource.getpagesize() / 2**20
 
 

@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 
 from bench.fhir_server.place import Place
+from bench.fhir_server.processor import Processor
 from bench.fhir_server.records import observation
 from bench.measures import Row
 from fhir import validation, wire
@@ -27,6 +28,7 @@ async def export(place: Place) -> Row:
             await asyncio.sleep(0.1)
 
     idle = place.setting.memory()
+    processor = Processor(place.setting)
     watching = asyncio.create_task(watch())
     start = time.perf_counter()
     headers = {"authorization": f"Bearer {place.setting.token}", "accept-encoding": "identity"}
@@ -40,11 +42,11 @@ async def export(place: Place) -> Row:
     seconds = time.perf_counter() - start
     if sum(lines) < place.observations:
         raise RuntimeError(f"{sum(lines):,} of {place.observations:,} were exported")
-    figure = sum(lines) / seconds
+    figure, cost = sum(lines) / seconds, processor.each(sum(lines))
     ceiling = await _copied_out(place)
     return Row(
         f"$export of {sum(lines):,} Observations and fetching them",
-        f"{figure:,.0f}/s; most memory of a process {most:,.0f} MB, {idle:,.0f} MB before; made in {made:,.0f} s",
+        f"{figure:,.0f}/s; most memory {most:,.0f} MB, before {idle:,.0f} MB; made in {made:,.0f} s; {cost}",
         f"{ceiling:,.0f} rows/s by COPY TO",
         f"{figure / ceiling:.0%}",
         "< 300 MB a process",

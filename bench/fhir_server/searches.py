@@ -13,6 +13,7 @@ import psycopg
 from bench.client import load, percentile, request
 from bench.fhir_server import records
 from bench.fhir_server.place import Place
+from bench.fhir_server.processor import Processor
 from bench.measures import Row
 from bench.setting import say
 from fhir.plans import explained, scanned
@@ -108,6 +109,7 @@ class Taken:
     observations: int
     rate: float
     times: list[float]
+    cost: str
     bare_rate: float
     bare_times: list[float]
     plan: str
@@ -144,9 +146,11 @@ async def at_size(place: Place, family: Family, seconds: float) -> Taken:
     raw = [_sent(family, query, place.setting.token) for query in asked]
     await load(place.setting.port, CONNECTIONS, raw, _good)
     bare_rate, bare_times = await _bare(place, statements, seconds / 2)
+    processor = Processor(place.setting)
     spent, times = await load(place.setting.port, CONNECTIONS, _turns(raw, seconds), _good)
-    say(f"  {family.name}: {len(times) / spent:,.0f}/s, bare {bare_rate:,.0f}/s")
-    return Taken(place.observations, len(times) / spent, times, bare_rate, bare_times, plan, len(page.entries))
+    cost = processor.each(len(times))
+    say(f"  {family.name}: {len(times) / spent:,.0f}/s, bare {bare_rate:,.0f}/s, {cost}")
+    return Taken(place.observations, len(times) / spent, times, cost, bare_rate, bare_times, plan, len(page.entries))
 
 
 async def _page(pg: Any, family: Family, query: str, place: Place) -> None:
@@ -189,7 +193,7 @@ async def _bare(
 def row(family: Family, taken: Sequence[Taken]) -> Row:
     """The family at every size it was measured at; it must hold at the largest."""
     last = taken[-1]
-    sizes = "; ".join(f"{one.observations:,}: {one.rate:,.0f}/s {_spread(one.times)}" for one in taken)
+    sizes = "; ".join(f"{one.observations:,}: {one.rate:,.0f}/s {_spread(one.times)} {one.cost}" for one in taken)
     growth = last.p99 / taken[0].p99
     scans = scanned(last.plan)
     grown = f", p99 x {growth:.1f}" if len(taken) > 1 else ""

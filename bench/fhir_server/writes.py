@@ -16,6 +16,7 @@ import psycopg
 
 from bench.client import Answer, Connection, connections, load, percentile, request
 from bench.fhir_server.place import Place
+from bench.fhir_server.processor import Processor
 from bench.fhir_server.records import KINDS, Kind, patient_id
 from bench.measures import FHIR, Row
 
@@ -30,7 +31,7 @@ async def mixed(place: Place, seconds: float) -> Row:
     numbers = count(int(time.time()))
     times: dict[str, list[float]] = {"POST": [], "GET": [], "PUT": [], "DELETE": []}
     by_type: dict[str, list[float]] = {kind.type: [] for kind in KINDS}
-    bare_before, _ = await _bare_mix(place, seconds / 4)
+    bare_before = await _bare_mix(place, seconds / 4)
 
     async def one(connection: Connection, kind: Kind) -> None:
         number = next(numbers)
@@ -58,19 +59,22 @@ async def mixed(place: Place, seconds: float) -> Row:
             await one(connection, kind)
 
     async with connections(place.setting.port, CONNECTIONS) as made:
-        await asyncio.gather(*(work(c, at % len(KINDS), 0) for at, c in enumerate(made)))
+        await asyncio.gather(*(work(c, at % len(KINDS), time.perf_counter() + 0.5) for at, c in enumerate(made)))
+        for some in (*times.values(), *by_type.values()):
+            some.clear()
+        processor = Processor(place.setting)
         start = time.perf_counter()
         await asyncio.gather(*(work(c, at % len(KINDS), start + seconds) for at, c in enumerate(made)))
         spent = time.perf_counter() - start
-    bare_after, _ = await _bare_mix(place, seconds / 4)
-    bare = (bare_before + bare_after) / 2
     everything = [one for some in times.values() for one in some]
+    cost = processor.each(len(everything))
+    bare = (bare_before + await _bare_mix(place, seconds / 4)) / 2
     figure = len(everything) / spent
-    said = ", ".join(f"{method} p50 {percentile(some, 0.5) * 1000:.0f}" for method, some in times.items())
-    slowest = sorted(by_type, key=lambda name: -sum(by_type[name]) / len(by_type[name]))[:3]
+    said = ", ".join(f"{method} {percentile(some, 0.5) * 1000:.0f}" for method, some in times.items())
+    slowest = ", ".join(sorted(by_type, key=lambda name: -sum(by_type[name]) / len(by_type[name]))[:3])
     return Row(
         f"create, read, update, delete of nine types, {CONNECTIONS} connections",
-        f"{figure:,.0f}/s, p99 {percentile(everything, 0.99) * 1000:.0f} ms ({said} ms; slowest {', '.join(slowest)})",
+        f"{figure:,.0f}/s, p99 {percentile(everything, 0.99) * 1000:.0f} ms; p50 of {said}; slowest {slowest}; {cost}",
         f"{bare:,.0f} bare one-row statements/s, in the same mix",
         f"{figure / bare:.0%}",
         ">= 900/s",
@@ -78,7 +82,7 @@ async def mixed(place: Place, seconds: float) -> Row:
     )
 
 
-async def _bare_mix(place: Place, seconds: float) -> tuple[float, list[float]]:
+async def _bare_mix(place: Place, seconds: float) -> float:
     """INSERT, SELECT, UPDATE and DELETE of one row, each a transaction of its own."""
     body = KINDS[2].body(1, "Patient/1").decode()
     url = place.setting.url
@@ -86,10 +90,11 @@ async def _bare_mix(place: Place, seconds: float) -> tuple[float, list[float]]:
     await made[0].execute("CREATE TABLE IF NOT EXISTS bench_mix (id bigint PRIMARY KEY, body text)")
     await made[0].execute("TRUNCATE bench_mix")
     numbers = count()
-    times: list[float] = []
+    done = 0
     begun = time.perf_counter()
 
     async def work(connection: psycopg.AsyncConnection[Any]) -> None:
+        nonlocal done
         while time.perf_counter() < begun + seconds:
             number = next(numbers)
             for statement, params in (
@@ -98,15 +103,14 @@ async def _bare_mix(place: Place, seconds: float) -> tuple[float, list[float]]:
                 ("UPDATE bench_mix SET body = %s WHERE id = %s", (body, number)),
                 ("DELETE FROM bench_mix WHERE id = %s", (number,)),
             ):
-                start = time.perf_counter()
                 await connection.execute(statement, params)
-                times.append(time.perf_counter() - start)
+                done += 1
 
     await asyncio.gather(*(work(one) for one in made))
     spent = time.perf_counter() - begun
     for one in made:
         await one.close()
-    return len(times) / spent, times
+    return done / spent
 
 
 async def read(place: Place, seconds: float) -> Row:
@@ -119,15 +123,16 @@ async def read(place: Place, seconds: float) -> Row:
     await load(port, CONNECTIONS, raw[:500], lambda status: status == 200)
     async with connections(port, 1) as [connection]:
         body = (await connection.ask(raw[0])).body
+    processor = Processor(place.setting)
     spent, times = await load(port, CONNECTIONS, _for(raw, seconds), lambda status: status == 200)
-    figure = len(times) / spent
+    figure, cost = len(times) / spent, processor.each(len(times))
     with bare_server(place.workers, body) as other:
         await load(other, CONNECTIONS, raw[:500], lambda status: status == 200)
         spent, bare = await load(other, CONNECTIONS, _for(raw, seconds / 2), lambda status: status == 200)
     ceiling = len(bare) / spent
     return Row(
         f"read by id, {CONNECTIONS} connections",
-        f"{figure:,.0f}/s, p99 {percentile(times, 0.99) * 1000:.0f} ms",
+        f"{figure:,.0f}/s, p99 {percentile(times, 0.99) * 1000:.0f} ms; {cost}",
         f"{ceiling:,.0f}/s of an endpoint that does nothing, same server",
         f"{figure / ceiling:.0%}",
         ">= 2,500/s",
@@ -180,11 +185,12 @@ async def bundles(place: Place, folder: Path) -> Row:
     await load(port, 1, [request("POST", "/fhir", headers, raw) for raw in directories], lambda status: status == 200)
     ceiling = resources / await _inserted(place, bodies)
     requests = [request("POST", "/fhir", headers, raw) for raw in persons]
+    processor = Processor(place.setting)
     spent, times = await load(port, BUNDLES_AT_ONCE, requests, lambda status: status == 200)
     figure = resources / spent
     return Row(
         f"{len(persons)} Synthea transactions, {resources:,} resources, {BUNDLES_AT_ONCE} connections",
-        f"{figure:,.0f} resources/s, p50 {percentile(times, 0.5) * 1000:.0f} ms a bundle",
+        f"{figure:,.0f} resources/s, p50 {percentile(times, 0.5) * 1000:.0f} ms a bundle; {processor.each(resources)}",
         f"{ceiling:,.0f}/s inserted as text, a commit a bundle",
         f"{figure / ceiling:.1%}",
         ">= 1,200/s",

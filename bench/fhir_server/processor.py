@@ -1,0 +1,36 @@
+"""Processor time of the service and of PostgreSQL: it says what work costs, whatever else the machine is doing."""
+
+import os
+from pathlib import Path
+
+from bench.setting import Setting, family
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Processor:
+    """From the moment it is made."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._before = self._now()
+
+    def each(self, count: int) -> str:
+        """Of one of *count* requests since then."""
+        service, postgres = (now - before for now, before in zip(self._now(), self._before, strict=True))
+        return f"{service / count * 1000:.2f} + {postgres / count * 1000:.2f} ms"
+
+    def _now(self) -> tuple[float, float]:
+        return _spent(self._setting.service.pid), _spent(self._setting.postmaster)
+
+
+def _spent(pid: int) -> float:
+    """Seconds of a process and its descendants, those that have ended included."""
+    total = 0
+    for one in family(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue  # ended meanwhile
+        total += sum(int(field) for field in fields[11:15])
+    return total / TICK

@@ -1,7 +1,7 @@
 """Batch and transaction bundles: what the entries ask for, in which order, with references between them resolved.
 
 Pure: nothing is searched or written here. `plan` reads a bundle; whoever carries it out looks up the criteria that
-`Plan.conditions` and `Plan.sought` give, and hands the answers to `Plan.bound`.
+`Plan.conditions` and `Plan.sought` hold, and hands the answers to `Plan.bound`.
 """
 
 import re
@@ -33,20 +33,18 @@ class Plan:
 
     `names` are the `fullUrl`s by position, `bases` the servers that entries come from: `https://a.example/fhir` for
     `https://a.example/fhir/Patient/7`. Only there does `Patient/7` mean that entry; elsewhere it is the hub's own.
+    `sought` are criteria in references: FHIR has them in transactions, but a record about nobody would be the
+    alternative.
     """
 
     steps: tuple[Step, ...]
     names: Mapping[str, int] = field(default_factory=dict)
     bases: Mapping[int, str] = field(default_factory=dict)
+    sought: frozenset[Condition] = frozenset()
 
     def conditions(self) -> set[Condition]:
         """Criteria that stand for an id: nobody else may act on them meanwhile."""
         return {step.where for step in self.steps if step.where}
-
-    def sought(self) -> set[Condition]:
-        """Criteria in references. FHIR has them in transactions; a record about nobody would be the alternative."""
-        texts = (text for step in self.steps for text in references(step.resource or step.patch))
-        return {named for text in texts if "?" in text and (named := condition_of(text))}
 
     def bound(self, found: Mapping[Condition, str | None]) -> "Plan":
         """Criteria and references resolved: *found* holds the id that each criteria met, None for none.
@@ -57,7 +55,7 @@ class Plan:
         steps = [_bound(step, found[step.where]) if step.where else step for step in self.steps]
         if issues := [*_written_twice(steps)]:
             raise Refusal(400, issues)
-        if not self.names and not self.sought():
+        if not self.names and not self.sought:
             return replace(self, steps=tuple(steps))
         at = {step.position: step.name for step in steps}
         links = {name: at[position] for name, position in self.names.items()}
@@ -66,10 +64,12 @@ class Plan:
             base = self.bases.get(step.position) if step.position is not None else None
 
             def link(key: str, text: str) -> str:
-                named = condition_of(text) if key == "reference" else None
+                if (new := links.get(text)) is not None:
+                    return new
+                named = condition_of(text) if key == "reference" and "?" in text else None
                 if named is None:
-                    plain = _VERSION.sub("", text)
-                    return links.get(plain) or links.get(f"{base}/{plain}") or text
+                    plain = _VERSION.sub("", text) if "/_history/" in text else text
+                    return links.get(plain) or (links.get(f"{base}/{plain}") if base else None) or text
                 if found.get(named) is None:
                     raise refuse(412, "not-found", f"nothing matches {named}", step.at("resource"))
                 return f"{named.type}/{found[named]}"
@@ -81,7 +81,18 @@ class Plan:
 
 def single(step: Step) -> Plan:
     """The plan of one request outside of a bundle."""
-    return Plan((step,))
+    return Plan((step,), sought=_sought([step]))
+
+
+def _sought(steps: Iterable[Step]) -> frozenset[Condition]:
+    texts = (text for step in steps for text in references(step.resource or step.patch))
+    return frozenset(named for text in texts if "?" in text and (named := condition_of(text)))
+
+
+def together(plans: Iterable[Plan]) -> Plan:
+    """Entries of a batch as one plan: none of them refers to another."""
+    steps = tuple(step for one in plans for step in one.steps)
+    return Plan(steps, sought=frozenset().union(*(one.sought for one in plans)))
 
 
 def plan(bundle: JSON, base_url: str) -> Plan:
@@ -104,7 +115,7 @@ def plan(bundle: JSON, base_url: str) -> Plan:
     if issues:
         raise Refusal(400, issues)
     names, bases = _names(entries, steps)
-    return Plan(tuple(sorted(steps, key=order)), names, bases)
+    return Plan(tuple(sorted(steps, key=order)), names, bases, _sought(steps))
 
 
 def bounded(entries: Sequence[JSON]) -> None:
@@ -131,7 +142,7 @@ def alone(step: Step, names: frozenset[str], own: str | None = None) -> Plan:
         if text in names and text != own:
             said = f"an entry of a batch cannot refer to another ({text}): send a transaction"
             raise refuse(400, "invalid", said, step.at("resource"))
-    return Plan((step,))
+    return single(step)
 
 
 def _bound(step: Step, found: str | None) -> Step:

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from fhir.patch import Patch
@@ -15,46 +17,62 @@ _LINKS = frozenset({"reference", "uri", "url", "valueUri", "valueUrl", "valueUui
 _NARRATIVE_LINK = re.compile(r"""((?:href|src)\s*=\s*["'])([^"']+)""")
 
 
-def references(node: Any) -> Iterator[str]:
+def references(node: JSON | Patch | None) -> list[str]:
     """The text of every reference in a resource or a patch."""
     if isinstance(node, Patch):
-        yield from references(node.operations)
-        yield from (text for _, key, text in _texts(node) if key == "reference")
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key == "reference" and isinstance(value, str):
-                yield value
-            elif isinstance(value, dict | list):
-                yield from references(value)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from references(item)
+        operations = node.operations if isinstance(node.operations, dict) else {"operations": node.operations}
+        return references(operations) + [text for _, key, text in _texts(node) if key == "reference"]
+    found: list[str] = []
+    waiting: list[Any] = [node] if node is not None else []
+    while waiting:
+        one = waiting.pop()
+        if type(one) is dict:
+            for key, value in one.items():
+                kind = type(value)
+                if kind is dict or kind is list:
+                    waiting.append(value)
+                elif key == "reference" and kind is str:
+                    found.append(value)
+        elif type(one) is list:
+            waiting += one
+    return found
 
 
 def relinked(node: JSON, link: Link) -> JSON:
-    """A copy of *node* in which *link* has replaced references, uris, urls and the links of narrative.
+    """*node* with other references, uris, urls and links of narrative where *link* has others.
+
+    *node* itself stays as it is; parts in which nothing changes are the same objects.
 
     `Identifier.value` is text, not a link: a `urn:uuid:` there is somebody's identifier and stays.
     """
-    changed: JSON = {}
+    changed: JSON | None = None
     for key, value in node.items():
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             if key in _LINKS:
-                value = link(key, value)
+                new: Any = link(key, value)
             elif key == "div" and ("href" in value or "src" in value):
-                value = _NARRATIVE_LINK.sub(lambda match: match[1] + link("href", match[2]), value)
-        elif isinstance(value, dict):
-            value = relinked(value, link)
-        elif isinstance(value, list):
-            value = [relinked(item, link) if isinstance(item, dict) else item for item in value]
-        changed[key] = value
-    return changed
+                new = _NARRATIVE_LINK.sub(lambda match: match[1] + link("href", match[2]), value)
+            else:
+                continue
+        elif kind is dict:
+            new = relinked(value, link)
+        elif kind is list:
+            new = [relinked(item, link) if type(item) is dict else item for item in value]
+            if all(map(is_, new, value)):
+                continue
+        else:
+            continue
+        if new is not value:
+            if changed is None:
+                changed = dict(node)
+            changed[key] = new
+    return node if changed is None else changed
 
 
 def relinked_patch(patch: Patch, link: Link) -> Patch:
     """The same for what a patch brings, also where it brings the text of a reference alone."""
-    made: JSON = relinked({"operations": patch.operations}, link)
-    changed = replace(patch, operations=made["operations"])
+    changed = replace(patch, operations=deepcopy(relinked({"operations": patch.operations}, link)["operations"]))
     for holder, key, text in _texts(changed):
         holder["value" if "op" in holder else "valueString"] = link(key, text)
     return changed

@@ -77,7 +77,7 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
     """Carry out what is wanted as one set, which is fast; if that is refused, each half by itself, down to one."""
     if not plans:
         return {}
-    whole = Plan(tuple(step for plan in plans for step in plan.steps))
+    whole = bundles.together(plans)
     seen: list[audit.Entry] = []
     try:
         async with tx.pg.transaction():  # a savepoint
@@ -94,7 +94,7 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
 def _only_writes(plan: Plan) -> bool:
     step = plan.steps[0]
     plain = step.where is None and step.patch is None and step.exists is None
-    return step.method not in LOOKS and plain and not plan.sought()
+    return step.method not in LOOKS and plain and not plan.sought
 
 
 async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> Answers:

@@ -102,7 +102,7 @@ async def _look_up(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: lis
 
     What they may not see does not count, so that no answer tells that it is there.
     """
-    conditions = plan.conditions() | plan.sought()
+    conditions = plan.conditions() | plan.sought
     matches = await met(tx.pg, conditions, visible(actor), service.base_url) if conditions else {}
     for condition, stored in matches.items():
         seen += [looked(actor, "search", one) for one in stored]

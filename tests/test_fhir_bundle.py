@@ -157,7 +157,7 @@ class TestReferences:
 
     def test_a_conditional_reference_must_be_met(self) -> None:
         made = plan(transaction(entry("POST", "Condition", about("Patient?identifier=a|1"))), BASE)
-        (condition,) = made.sought()
+        (condition,) = made.sought
         assert made.bound({condition: "known"}).steps[0].resource == about("Patient/known")
         with pytest.raises(Refusal) as caught:
             made.bound({condition: None})
@@ -265,7 +265,7 @@ class TestPatches:
         operations = [{"op": "add", "path": "/subject", "value": {"reference": "Patient?identifier=a|1"}}]
         binary = {**REMOVAL, "data": b64encode(encode(operations)).decode()}
         made = plan(transaction(entry("PATCH", "Condition/a", binary)), BASE)
-        assert made.sought() == {TestCriteria.CONDITION}
+        assert made.sought == {TestCriteria.CONDITION}
         (step,) = made.bound({TestCriteria.CONDITION: "known"}).steps
         assert step.patch is not None
         assert step.patch.operations[0]["value"] == {"reference": "Patient/known"}

@@ -20,7 +20,7 @@ def searched(actor: Actor, type_: str | None, page: Page) -> Sequence[audit.Entr
     return _rows(actor, "search", type_, None, Counter(found.patient_id for found in page.entries))
 
 
-def seen(actor: Actor, action: str, type_: str, id_: str | None, page: Page) -> Sequence[audit.Entry]:
+def seen(actor: Actor, action: str, type_: str | None, id_: str | None, page: Page) -> Sequence[audit.Entry]:
     """Rows for what an operation, *action*, shows."""
     return _rows(actor, action, type_, id_, Counter(found.patient_id for found in page.entries))
 

@@ -138,7 +138,7 @@ class TestWhoMaySee:
         person, _, _ = await world(rest)
         await rest.system("GET", f"/Patient/{person}/$everything")
         rows = await rest.rows("SELECT action, type, detail FROM audit WHERE patient_id = %s ORDER BY seq", person)
-        assert ("everything", "Patient", {"shown": 5}) in rows
+        assert ("everything", None, {"shown": 5}) in rows
 
 
 class TestWhatIsThere:

@@ -42,7 +42,8 @@ async def carry_out(call: Call) -> Response:
         page = await everything.everything(
             tx.pg, wanted, visible(call.actor), call.service.base_url, call.service.secret, cursor
         )
-    await call.runtime.reads.record(*seen(call.actor, "everything", "Patient", call.id, page))
+    # Of no type: a person who asks who has looked is told "your record", not "your details".
+    await call.runtime.reads.record(*seen(call.actor, "everything", None, call.id, page))
     return answer(200, page.as_bytes().decode())
 
 

@@ -1,5 +1,6 @@
 """`$expand`, `$validate-code`, `$lookup` and `$subsumes`: over what is stored, bound by R4, and measured here."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -48,7 +49,8 @@ async def expand(call: Call) -> Response:
     """The codes of a ValueSet, as a ValueSet with its expansion."""
     given = inputs(call, _EXPAND)
     terms, value_set = await _value_set(call, given)
-    codes = [_in_language(one, given.text("displayLanguage")) for one in terms.codes(value_set)]
+    found = await asyncio.to_thread(terms.codes, value_set)
+    codes = [_in_language(one, given.text("displayLanguage")) for one in found]
     if given.one("activeOnly"):
         codes = [one for one in codes if not one.inactive]
     words = (given.text("filter") or "").casefold().split()
@@ -78,7 +80,7 @@ async def validate_in_set(call: Call) -> Response:
     """Whether a code is in a ValueSet."""
     given = inputs(call, _IN_SET)
     terms, value_set = await _value_set(call, given)
-    codes = terms.codes(value_set)
+    codes = await asyncio.to_thread(terms.codes, value_set)
     where = f"the value set {value_set.get('url', 'given')}"
     return _judged(given, lambda system, code, display: judged(codes, system, code, display, where))
 

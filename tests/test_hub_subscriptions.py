@@ -1,7 +1,9 @@
 """Subscriptions: who may ask for what, what is never read back, and how to ask for events again."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +14,7 @@ from subscribing import (
     coordinator,
     focuses,
     nothing_subscribed,
+    numbers,
     parameter,
     posted,
     pulse,
@@ -21,8 +24,10 @@ from subscribing import (
 from fhir.store import new_id
 from hub import doctor
 from hub.subscriptions import signature
+from hub.subscriptions.topics import TOPICS
 
 JSON = dict[str, Any]
+PAGE = (Path(__file__).parents[1] / "docs" / "subscriptions.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +172,48 @@ class TestSecrets:
         assert not signature.verify("another", request.body, header, now)
 
 
+class TestDocuments:
+    def test_every_topic_is_described(self) -> None:
+        described = re.findall(r"^\| `\.\.\./SubscriptionTopic/([a-z-]+)` \| (\w+) \|", PAGE, re.MULTILINE)
+        assert described == [(topic.name, topic.type) for topic in TOPICS.values()]
+
+    def test_the_receiver_of_the_example_knows_what_is_genuine(self) -> None:
+        example = re.search(r"```python\n(.*?)HTTPServer\(", PAGE, re.DOTALL)
+        assert example is not None
+        names: dict[str, Any] = {}
+        exec(example[1], names)
+        now = int(datetime.now(UTC).timestamp())
+        for body in (b"", b"{}"):
+            assert names["genuine"](signature.sign(names["SECRET"], body, now), body)
+            assert not names["genuine"](signature.sign(names["SECRET"], body, now), body + b"x")
+            assert not names["genuine"](signature.sign("other", body, now), body)
+            assert not names["genuine"](signature.sign(names["SECRET"], body, now - 301), body)
+
+
 class TestAskingAgain:
+    async def test_nobody_else_is_told(self, hub: World) -> None:
+        patient = await hub.rest.patient()
+        mine = await hub.subscribe(hub.rest.system, **hub.topical("reading-received", content="full-resource"))
+        stored = await posted(hub.rest.system, pulse(patient))
+        await hub.deliver()
+        callers = {
+            "coordinator of another hub": await coordinator(hub, await hub.rest.patient()),
+            "the person": await hub.rest.user("patient", f"Patient/{patient}"),
+            "device": await hub.rest.device(patient),
+            "nobody": hub.rest.nobody,
+        }
+        for who, caller in callers.items():
+            for path in ("$events", "$status", "$get-ws-binding-token"):
+                refused = await caller("GET", f"/Subscription/{mine['id']}/{path}")
+                assert refused.status_code in (401, 403, 404), (who, path)
+                assert stored["id"] not in refused.text
+            everything = await caller("GET", "/Subscription/$status")
+            assert everything.status_code in (401, 403) or "entry" not in everything.json(), who
+        # Whoever looks after the service sees that it is there, and none of the records.
+        operator = await hub.rest.user("operations", f"Practitioner/{new_id()}")
+        told = (await operator("GET", f"/Subscription/{mine['id']}/$events?content=full-resource")).json()
+        assert numbers(told) == [1] and focuses(told) == [] and len(told["entry"]) == 1
+
     async def test_events_by_number(self, hub: World) -> None:
         patient = await hub.rest.patient()
         mine = await hub.subscribe(hub.rest.system, **hub.topical("reading-received"))

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.validation import parse
-from fhir.wire import encode
 from hub import flows, identity, intake
 from hub.db import Database
-from hub.fhir_http import base_of, localise
+from hub.fhir_formats import wanted, written
+from hub.fhir_http import answer, base_of, localise
 from hub.gathering import Gathering
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
@@ -155,7 +155,7 @@ async def ingest(request: Request) -> Response:
         if storing is not None and not storing.done():
             await asyncio.gather(storing, return_exceptions=True)
         raise
-    return Response(encode(tally.parameters()), media_type="application/fhir+json")
+    return await written(answer(200, tally.parameters()), wanted(request))
 
 
 Line = tuple[int, Sent | tuple[Actor, bytes, Refusal]]

@@ -178,3 +178,21 @@ class TestRefusals:
         assert answer.status_code == 400
         [(raw,)] = await rest.rows("SELECT raw FROM refusal WHERE device_id = %s", device.id)
         assert "<Observation><value" in str(raw)
+
+    async def test_a_stream_of_readings_is_answered_in_the_format_asked_for(self, rest: Rest) -> None:
+        device = await rest.device(await rest.patient())
+        answer = await ask(
+            device, "POST", "/$ingest?_pretty=true", b"{}\n", content_type="application/ndjson", accept=FHIR_XML
+        )
+        parameters = xml_reading.decode(answer.content)["parameter"]
+        assert {one["name"]: one["valueInteger"] for one in parameters if "valueInteger" in one}["refused"] == 1
+        assert parameters[-1]["part"][1]["resource"]["resourceType"] == "OperationOutcome"
+
+    async def test_a_patch_is_read_as_xml_too(self, rest: Rest) -> None:
+        path = {"type": ("Code", "add"), "path": ("String", "Patient"), "name": ("String", "active"),
+                "value": ("Boolean", True)}  # fmt: skip
+        parts = [{"name": name, f"value{kind}": value} for name, (kind, value) in path.items()]
+        patch = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": parts}]}
+        patient = await rest.patient()
+        answer = await ask(rest.system, "PATCH", f"/Patient/{patient}", xml_writing.encode(patch), **XML)
+        assert xml_reading.decode(answer.content)["active"] is True

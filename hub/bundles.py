@@ -10,7 +10,7 @@ from fhir import bundle as bundles
 from fhir.bundle import Plan
 from fhir.matching import claim
 from fhir.outcome import Refusal, outcome_of, refuse
-from fhir.steps import LOOKS, Step, entry_of
+from fhir.steps import LOOKS, Condition, Step, entry_of
 from fhir.store import instant
 from fhir.validation import check
 from fhir.wire import encode
@@ -59,11 +59,8 @@ async def batch(
     else:
         # All at once: an entry that waited for criteria while it held what others wait for would stop both.
         await claim(tx.pg, {condition for plan in plans for condition in plan.conditions()})
-        plans.sort(key=lambda plan: bundles.order(plan.steps[0]))
-        answers |= await _together(tx, actor, [plan for plan in plans if _only_writes(plan)], service)
-        for plan in plans:
-            if not _only_writes(plan):
-                answers |= await _together(tx, actor, [plan], service)
+        for group in _grouped(sorted(plans, key=lambda plan: bundles.order(plan.steps[0]))):
+            answers |= await _together(tx, actor, group, service)
     return _response("batch-response", answers, service, prefer)
 
 
@@ -91,10 +88,23 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
     return first | await _together(tx, actor, plans[middle:], service)
 
 
-def _only_writes(plan: Plan) -> bool:
-    step = plan.steps[0]
-    plain = step.where is None and step.patch is None and step.exists is None
-    return step.method not in LOOKS and plain and not plan.sought
+def _grouped(plans: Sequence[Plan]) -> list[list[Plan]]:
+    """What is carried out at once: plain writes, then writes that look first; what looks alone, or for the second time
+    under the same criteria, comes by itself, so that it sees what the others did."""
+    plain: list[Plan] = []
+    looking: list[Plan] = []
+    single: list[list[Plan]] = []
+    met: set[Condition] = set()
+    for plan in plans:
+        step = plan.steps[0]
+        if step.method in LOOKS or (step.where is not None and step.where in met):
+            single.append([plan])
+        elif step.where is not None or step.patch is not None or step.exists is not None or plan.sought:
+            looking.append(plan)
+            met |= plan.conditions()
+        else:
+            plain.append(plan)
+    return [plain, looking, *single]
 
 
 async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> Answers:

@@ -331,6 +331,28 @@ class TestBundles:
         found = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
         assert {("search",), ("history",), ("vread",)} <= set(found)
 
+    async def test_entries_of_a_batch_under_one_criteria_come_one_after_the_other(self, rest: Rest) -> None:
+        value, other = new_id(), new_id()
+        both = [*known_by(value), {"system": "urn:d", "value": other}]
+        made = patient(identifier=both)
+        answer = await rest.system(
+            "POST",
+            "",
+            bundle(
+                "batch",
+                entry("POST", "Patient", made, ifNoneExist=f"identifier=urn:c|{value}"),
+                entry("POST", "Patient", made, ifNoneExist=f"identifier=urn:c|{value}"),
+                entry("PUT", f"Patient?identifier=urn:d|{other}", made | {"gender": "male"}),
+                entry("PATCH", f"Patient?identifier=urn:c|{value}", {"resourceType": "Parameters"}),
+                entry("POST", "Patient", patient(gender="x"), ifNoneExist=f"identifier=urn:c|{new_id()}"),
+                entry("GET", f"Patient?identifier=urn:c|{value}"),
+            ),
+        )
+        entries = decode(answer.content)["entry"]
+        statuses = [one["response"]["status"][:3] for one in entries]
+        assert statuses == ["201", "200", "200", "200", "400", "200"]
+        assert [one["resource"]["gender"] for one in entries[5]["resource"]["entry"]] == ["male"]
+
     async def test_too_much_is_refused_before_anything_is_done(self, rest: Rest) -> None:
         many = [entry("POST", "Patient", patient()) for _ in range(5001)]
         before = await rest.rows("SELECT count(*) FROM r_patient")

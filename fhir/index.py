@@ -124,6 +124,7 @@ def _program(type_: str) -> _Program:
 def _token(param: SearchParam, _: str) -> Handler:
     name = param.code
     whole_system = name == "identifier"
+    implied = param.bare or name == "_id"
 
     def coding(system: Any, code: Any, keys: list[str]) -> None:
         if code is None:
@@ -157,6 +158,8 @@ def _token(param: SearchParam, _: str) -> Handler:
             keys.append(f"{name}={'true' if value else 'false'}")
         elif value is not None:
             keys.append(key(name, value))
+            if not implied:
+                keys.append(key(name, f"|{value}"))
 
     return emit
 

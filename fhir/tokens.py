@@ -13,6 +13,7 @@ from fhir.written import Asked, bad, bar_split, split, unescaped
 
 # Where HL7 keeps the systems of elements of type `code`: `status=http://hl7.org/fhir/observation-status|final`.
 _HL7 = "http://hl7.org/fhir/"
+_TRUTH = "http://terminology.hl7.org/CodeSystem/special-values"
 
 
 def token(
@@ -53,13 +54,14 @@ def _plain(alias: str, param: SearchParam, values: Sequence[str]) -> Sql:
                 scanned.append(key(name, f"{system}|"))
     parts = [has_key(alias, exact)] if exact else []
     parts += [has_key_from(alias, [prefix]) for prefix in scanned]
-    if ".exists() and " in param.expression and "false" in values:
+    if ".exists() and " in param.expression and any(value.rpartition("|")[2] == "false" for value in values):
         parts.append(none_of(has_key(alias, [key(param.code, "true")])))
     return any_of(parts)
 
 
 def _key(param: SearchParam, name: str, system: str, code: str) -> str:
     implied = param.bare and (not system or system.startswith(_HL7))
+    implied |= code in ("true", "false") and system in ("", _TRUTH)
     return key(name, code if implied else f"{system}|{code}")
 
 

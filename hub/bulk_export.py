@@ -15,11 +15,12 @@ from urllib.parse import parse_qsl
 
 from fhir import store
 from fhir.codes import CodeSets, gathered
-from fhir.conditions import all_of, any_of
+from fhir.conditions import ALWAYS, all_of, any_of
 from fhir.criteria import Criteria
 from fhir.outcome import refuse
 from fhir.registry import SPECS
 from fhir.store import Sql, Visible, instant, permitted
+from fhir.wire import encode
 from hub import audit
 from hub.access import visible
 from hub.db import Database, Tx
@@ -79,13 +80,18 @@ def condition(order: Order, type_: str, shown: Visible, people: list[str] | None
     parts = [permitted(type_, "r", shown)]
     if order.since is not None:
         parts.append(Sql("r.updated >= %s", (order.since,)))
-    if order.level != "system":
-        about = Sql("r.patient_id IS NOT NULL")
-        parts.append(about if people is None else Sql("r.patient_id = ANY(%s::text[])", (people,)))
+    parts.append(_about(order, people, "r"))
     if type_ in order.filters:
         criteria = Criteria(shown, order.base_url, sets)
         parts.append(any_of([criteria.where(spec, "r", query) for query in order.queries(type_)]))
     return all_of(parts)
+
+
+def _about(order: Order, people: list[str] | None, alias: str) -> Sql:
+    """Whom the rows are about, at the level that was asked for."""
+    if people is not None:
+        return Sql(f"{alias}.patient_id = ANY(%s::text[])", (people,))
+    return ALWAYS if order.level == "system" else Sql(f"{alias}.patient_id IS NOT NULL")
 
 
 async def check(tx: Tx, order: Order, actor: Actor) -> None:
@@ -116,12 +122,18 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
         await reading.pg.execute("SET LOCAL cursor_tuple_fraction = 1")
         moment = await _moment(reading)
         people, sets = await _people(reading, order, shown), await _sets(reading, order, shown)
-        for type_ in sorted(order.types or _types(order)):
+        chosen = sorted(order.types or _types(order))
+        for type_ in chosen:
             where = condition(order, type_, shown, people, sets)
             if where is not None:
                 written = _Writing(database, job, told, type_, sum(one["bytes"] for one in output))
                 async with aclosing(_bodies(reading, type_, where)) as bodies:
                     output += await written.files(bodies, len(output) + 1)
+        deleted: list[JSON] = []
+        if order.since is not None:
+            written = _Writing(database, job, told, "Bundle", sum(one["bytes"] for one in output))
+            async with aclosing(_deletions(reading, order, chosen, shown, people)) as bundles:
+                deleted = await written.files(bundles, len(output) + 1)
     counts: dict[str, int] = {}
     for one in output:
         counts[one["type"]] = counts.get(one["type"], 0) + one["count"]
@@ -129,7 +141,7 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
     about: Sequence[str | None] = people or [None]
     async with database.transaction() as tx:
         await audit.record(tx.pg, [audit.entry(actor, "export", patient_id=one, detail=detail) for one in about])
-    return {"transactionTime": instant(moment), "output": output}
+    return {"transactionTime": instant(moment), "output": output, "deleted": deleted}
 
 
 def _types(order: Order) -> list[str]:
@@ -195,6 +207,38 @@ async def _bodies(tx: Tx, type_: str, where: Sql) -> AsyncGenerator[list[str], N
         )
         while rows := await cursor.fetchmany(FETCHED):
             yield [row[0] for row in rows]
+
+
+async def _deletions(
+    tx: Tx, order: Order, types: Sequence[str], shown: Visible, people: list[str] | None
+) -> AsyncGenerator[list[str], None]:
+    """What of *types* was deleted since then and has not come back, each as a Bundle that would delete it again.
+
+    What it was can no longer be searched, so that filters leave nothing of it out.
+    """
+    for type_ in types:
+        limit = shown(type_, "v")
+        if limit is None:
+            continue
+        about = _about(order, people, "v")
+        rows = await tx.pg.execute(
+            f"SELECT DISTINCT v.id FROM resource_version v WHERE v.type = '{type_}' AND v.body IS NULL"
+            f" AND v.updated >= %s AND NOT EXISTS (SELECT FROM r_{type_.lower()} r WHERE r.id = v.id)"
+            f" AND ({about.text}) AND ({limit[0]})",
+            (order.since, *about.params, *limit[1]),
+        )
+        found = [
+            encode(
+                {
+                    "resourceType": "Bundle",
+                    "type": "transaction",
+                    "entry": [{"request": {"method": "DELETE", "url": f"{type_}/{id_}"}}],
+                }
+            ).decode()
+            async for (id_,) in rows
+        ]
+        if found:
+            yield found
 
 
 class _Writing:

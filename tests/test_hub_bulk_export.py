@@ -235,6 +235,26 @@ class TestWhatGoesOut:
         assert f"Condition/{late}" in ids(await exported(rest, f"/$export?_type=Condition&_since={moment}"))
         assert f"Condition/{one}" not in ids(await exported(rest, f"/$export?_type=Condition&_since={moment}"))
 
+    async def test_what_was_deleted_since(self, rest: Rest) -> None:
+        person, other = await rest.patient(), await rest.patient()
+        one, two, kept = await put(rest, condition(person), condition(other), condition(person))
+        export = Export(rest, rest.system)
+        await export.ask("/$export?_type=Condition")
+        first = await export.manifest()
+        assert first["deleted"] == []
+        for id_ in (one, two, kept):
+            await rest.system("DELETE", f"/Condition/{id_}")
+        await rest.system("PUT", f"/Condition/{kept}", {**condition(person), "id": kept})
+        [group] = await put(rest, group_of(person))
+        for path, expected in (("/$export", {one, two}), (f"/Group/{group}/$export", {one})):
+            await export.ask(f"{path}?_type=Condition&_since={first['transactionTime']}")
+            [file] = (await export.manifest())["deleted"]
+            lines = [decode(line) for line in (await export.get(file["url"])).content.splitlines()]
+            urls = {line["entry"][0]["request"]["url"] for line in lines}
+            assert urls == {f"Condition/{id_}" for id_ in expected}
+            assert {line["entry"][0]["request"]["method"] for line in lines} == {"DELETE"}
+            assert file["type"] == "Bundle"
+
     async def test_files_and_pieces_lose_nothing(self, rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bulk_export, "FILE_ROWS", 7)
         monkeypatch.setattr(bulk_export, "PIECE_BYTES", 400)

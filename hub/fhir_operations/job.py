@@ -66,7 +66,7 @@ def _manifest(call: Call, job: Job, result: dict[str, Any]) -> dict[str, Any]:
         "request": job.request["url"],
         "requiresAccessToken": True,
         "output": [_listed(where, one) for one in result.get("output", ())],
-        "deleted": [],
+        "deleted": [_listed(where, one) for one in result.get("deleted", ())],
         "error": [_listed(where, one) for one in result.get("error", ())],
     }
     return manifest | ({"extension": result["counts"]} if "counts" in result else {})
@@ -78,7 +78,9 @@ def _listed(where: str, file: dict[str, Any]) -> dict[str, Any]:
 
 async def _file(call: Call, job: Job, name: str) -> Response:
     result = job.result or {}
-    made = [*result.get("output", ()), *result.get("error", ())] if job.state == "done" else []
+    made = (
+        [one for kind in ("output", "deleted", "error") for one in result.get(kind, ())] if job.state == "done" else []
+    )
     file = next((one for one in made if str(one["file"]) == name), None)
     if file is None:
         raise refuse(404, "not-found", f"the job has no file {name[:20]}")

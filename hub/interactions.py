@@ -74,8 +74,7 @@ class Call:
 
 async def read(call: Call) -> Response:
     _no_parameters(call)
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.read(tx.pg, call.type, call.id, visible(call.actor))
+    stored = await call.runtime.lookups.read(call.actor, call.type, call.id)
     return await _shown(call, stored, "read")
 
 
@@ -84,8 +83,8 @@ async def vread(call: Call) -> Response:
     version = call.path[3]
     if not version.isascii() or not version.isdigit() or len(version) > 9:
         raise refuse(404, "not-found", f"there is no version {version[:64]} of {call.type}/{call.id}")
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.vread(tx.pg, call.type, call.id, int(version), visible(call.actor))
+    async with call.runtime.database.reading() as pg:
+        stored = await store.vread(pg, call.type, call.id, int(version), visible(call.actor))
     return await _shown(call, stored, "vread")
 
 
@@ -127,11 +126,11 @@ async def _searched(call: Call, query: Sequence[tuple[str, str]]) -> Response:
     type_ = asked[-1] if asked and asked[-1] != "*" else None
     pages = (call.service.base_url, call.service.secret, call.service.max_page, compartment)
     tolerant = lenient(call.header("prefer"))
-    async with call.runtime.database.transaction() as tx:
+    async with call.runtime.database.reading() as pg:
         if type_ is None:
-            page = await search.across(tx.pg, query, visible(call.actor), *pages, tolerant)
+            page = await search.across(pg, query, visible(call.actor), *pages, tolerant)
         else:
-            page = await search.search(tx.pg, type_, query, visible(call.actor), *pages, tolerant)
+            page = await search.search(pg, type_, query, visible(call.actor), *pages, tolerant)
     await call.runtime.reads.record(*searched(call.actor, type_, page))
     return answer(200, page.as_bytes().decode())
 
@@ -139,9 +138,9 @@ async def _searched(call: Call, query: Sequence[tuple[str, str]]) -> Response:
 async def history(call: Call) -> Response:
     type_, id_ = (*call.path[:-1], None, None)[:2]
     service = call.service
-    async with call.runtime.database.transaction() as tx:
+    async with call.runtime.database.reading() as pg:
         page = await search.history(
-            tx.pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
+            pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
         )
     await call.runtime.reads.record(*history_read(call.actor, type_, id_, page))
     return answer(200, page.as_bytes().decode())
@@ -190,7 +189,8 @@ async def delete(call: Call) -> Response:
 
 async def _carried_out(call: Call, carried: dict[str, Any] | Patch | None) -> Response:
     """The one step that the request asks for, carried out like the entry of a transaction."""
-    conditions = {name: text for name, header in CONDITIONS.items() if (text := call.header(header)) is not None}
+    given = {name: (header, call.header(header)) for name, header in CONDITIONS.items()}
+    conditions = {name: _utf8(text, header) for name, (header, text) in given.items() if text is not None}
     # On anything but GET it is to be ignored (RFC 9110).
     conditions.pop("ifModifiedSince", None)
     wanted = step(call.request.method, call.path, call.query, carried, conditions)
@@ -202,6 +202,14 @@ async def _carried_out(call: Call, carried: dict[str, Any] | Patch | None) -> Re
     assert done.updated is not None
     stored = Stored(done.type, done.id, done.version, done.updated, None, done.body)
     return _written(call, done.status, stored, wanted.method == "POST" or done.status == 201, done.doubts)
+
+
+def _utf8(text: str, header: str) -> str:
+    """Headers come as Latin-1, whatever their bytes are; criteria in them are UTF-8, like those of an address."""
+    try:
+        return text.encode("latin-1").decode()
+    except ValueError:
+        raise refuse(400, "value", f"{header} is not UTF-8", f"http.{header}") from None
 
 
 def _deleted(call: Call, done: Answer) -> Response:

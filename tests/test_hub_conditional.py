@@ -380,6 +380,16 @@ class TestBundles:
             assert {one["response"]["status"] for one in decode(answer.content)["entry"]} == {wanted}
 
 
+class TestHeaders:
+    async def test_criteria_in_a_header_are_utf8(self, rest: Rest) -> None:
+        zoe = patient(identifier=known_by(new_id()), name=[{"family": f"Zoë-{new_id()}"}])
+        headers: Any = {"if-none-exist": f"family={zoe['name'][0]['family']}".encode()}
+        for status in (201, 200):
+            assert (await rest.system("POST", "/Patient", zoe, headers)).status_code == status
+        broken: Any = {"if-none-exist": b"family=\xe9"}
+        assert (await rest.system("POST", "/Patient", zoe, broken)).status_code == 400
+
+
 class TestRaces:
     async def test_parallel_updates_by_criteria_make_one(self, rest: Rest) -> None:
         value = new_id()

@@ -17,7 +17,7 @@ import msgspec
 from fhir.registry import SPECS
 from fhir.store import ID, Connection, Visible
 from fhir.wire import decode
-from fhir.written import bad, bar_split, split, unescaped
+from fhir.written import bad, bar_split, split, too_much, unescaped
 
 JSON = dict[str, Any]
 Code = tuple[str, str]
@@ -44,7 +44,7 @@ class CodeSets:
         except LookupError as error:
             raise bad(type_, written, str(error.args[0])) from None
         if len(codes) > MOST_CODES:
-            raise bad(type_, written, f"'{name[:100]}' has more than {MOST_CODES} codes")
+            raise too_much(type_, written, f"'{name[:100]}' has more than {MOST_CODES} codes")
         return codes
 
     def hierarchy(self, type_: str, written: str, modifier: str, value: str) -> list[Code]:

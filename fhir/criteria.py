@@ -36,7 +36,7 @@ from fhir.registry import AMOUNTS, ONLY_PATIENT, SPECS, ResourceSpec, SearchPara
 from fhir.store import ID, Sql, Visible
 from fhir.tables import date_column
 from fhir.tokens import token
-from fhir.written import Asked, NotUnderstood, bad, bar_split, listed, split, unescaped, unknown
+from fhir.written import Asked, NotUnderstood, bad, bar_split, listed, split, too_much, unescaped, unknown
 
 # How many links a chain may have, and how many values one parameter: beyond it a search only costs.
 LONGEST_CHAIN = 4
@@ -74,7 +74,7 @@ class Criteria:
         if value == "":
             raise bad(spec.type, written, f"'{written}' has no value: an empty condition would match everything")
         if depth > LONGEST_CHAIN:
-            raise bad(spec.type, written, f"'{written}' goes through more than {LONGEST_CHAIN} references")
+            raise too_much(spec.type, written, f"'{written}' goes through more than {LONGEST_CHAIN} references")
         self.selective |= depth == 0 and is_selective(spec, written)
         if written.startswith("_has:"):
             return self._has(spec, alias, written, value, depth)
@@ -91,7 +91,7 @@ class Criteria:
             return specials.words_of(spec, alias, asked)
         values = split(value)
         if len(values) > MOST_VALUES:
-            raise bad(spec.type, written, f"'{written}' has more than {MOST_VALUES} values")
+            raise too_much(spec.type, written, f"'{written}' has more than {MOST_VALUES} values")
         if "" in values:
             raise bad(spec.type, written, f"'{written}={value[:100]}' has an empty value between its commas")
         return self._plain(spec, alias, param, asked, values)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from fhir.asked import Include
 from fhir.criteria import parameter
-from fhir.outcome import refuse
+from fhir.outcome import Issue, refuse
 from fhir.page import Found
 from fhir.registry import SPECS, SearchParam
 from fhir.store import Connection, Sql, Visible
@@ -16,8 +16,9 @@ MOST_LEVELS = 8
 
 async def included(
     pg: Connection, matches: Mapping[str, Mapping[str, list[str]]], includes: Sequence[Include], visible: Visible
-) -> list[Found]:
-    """What the *matches* (by type, ids with their keys) refer to and what refers to them, each once.
+) -> tuple[list[Found], list[Issue]]:
+    """What the *matches* (by type, ids with their keys) refer to and what refers to them, each once; and a warning when
+    it may go on beyond MOST_LEVELS.
 
     Refusal 400 beyond MOST_INCLUDED.
     """
@@ -45,7 +46,11 @@ async def included(
         if len(entries) > MOST_INCLUDED:
             said = f"the page would include more than {MOST_INCLUDED} resources: ask for a smaller _count"
             raise refuse(400, "too-costly", said, "_include")
-    return entries
+    further = [include for include in includes if include.iterate]
+    if level and _level_sql(further, level, seen, visible):
+        said = f"what is included was followed over {MOST_LEVELS} references; there may be more beyond"
+        return entries, [Issue("too-costly", said, "_include", severity="warning")]
+    return entries, []
 
 
 def _level_sql(

@@ -189,7 +189,9 @@ async def _page(
         level: dict[str, dict[str, list[str]]] = {}
         for row in found:
             level.setdefault(row.stored.type, {})[row.stored.id] = row.keys
-        entries += await included(pg, level, request.includes, visible)
+        added, cut = await included(pg, level, request.includes, visible)
+        entries += added
+        request.ignored.extend(cut)
     if request.summary != "false" or request.elements:
         entries = [replace(one, body=subset(one.body, request.elements, request.summary)) for one in entries]
     return Page("searchset", total, links, entries, base_url=base_url, issues=request.ignored)

@@ -68,6 +68,11 @@ def bad(type_: str, written: str, why: str) -> Refusal:
     return Refusal(400, [_issue(type_, written, why)])
 
 
+def too_much(type_: str, written: str, why: str) -> Refusal:
+    """A condition beyond what one request may ask for."""
+    return Refusal(400, [_issue(type_, written, why, "too-costly")])
+
+
 def unknown(type_: str, written: str, why: str) -> NotUnderstood:
     return NotUnderstood(400, [_issue(type_, written, why)])
 
@@ -76,5 +81,5 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _issue(type_: str, written: str, why: str) -> Issue:
-    return Issue("invalid", why, f"{type_}?{written.split('=')[0][:120]}")
+def _issue(type_: str, written: str, why: str, code: str = "invalid") -> Issue:
+    return Issue(code, why, f"{type_}?{written.split('=')[0][:120]}")

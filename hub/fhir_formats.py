@@ -7,6 +7,7 @@ was made.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.responses import Response
 
 from fhir import xml_reading, xml_writing
 from fhir.outcome import Refusal, refuse
-from fhir.wire import decode, encode
+from fhir.wire import encode
 from hub.fhir_http import FHIR_JSON, FHIR_XML, JSON_TYPES, XML_TYPES, parameters
 
 # Bytes: a larger body is turned in a thread, so that others are answered meanwhile.
@@ -33,6 +34,8 @@ class Format:
 
 
 AS_STORED = Format()
+# Not as strict as what reads bodies: a bundle is deeper than the resources that it holds may be.
+_answers = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def shape(pairs: Sequence[tuple[str, str]], accept: str | None) -> tuple[list[tuple[str, str]], Format]:
@@ -89,7 +92,7 @@ def _json(raw: bytes) -> bytes:
 
 def _in_format(body: bytes, format_: Format) -> bytes:
     if format_.xml:
-        return xml_writing.encode(decode(body), format_.pretty)
+        return xml_writing.encode(_answers.decode(body), format_.pretty)
     return msgspec.json.format(body, indent=2)
 
 

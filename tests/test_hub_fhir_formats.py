@@ -1,6 +1,7 @@
 """JSON or XML, as the caller asks: the same record, the same refusals."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -126,6 +127,20 @@ class TestInteractions:
         head = await ask(rest.system, "HEAD", f"/Patient/{id_}", accept=FHIR_XML)
         assert head.headers["content-type"].startswith(FHIR_XML)
         assert head.content == b""
+
+    async def test_a_record_as_deep_as_may_be_is_shown_in_a_bundle(self, rest: Rest) -> None:
+        extension: dict[str, Any] = {"url": "urn:x", "valueDecimal": Decimal("1.50")}
+        for _ in range(29):
+            extension = {"url": "urn:x", "extension": [extension]}
+        made = await rest.system(
+            "POST", "/Basic", {"resourceType": "Basic", "code": {"text": "x"}, "extension": [extension]}
+        )
+        assert made.status_code == 201
+        id_ = decode(made.content)["id"]
+        for path in (f"/Basic/{id_}", f"/Basic?_id={id_}"):
+            answer = await ask(rest.system, "GET", path, accept=FHIR_XML)
+            assert answer.status_code == 200
+            assert b'<valueDecimal value="1.50"/>' in answer.content
 
     async def test_a_posted_search_says_its_format_in_the_form(self, rest: Rest) -> None:
         form = {"content_type": "application/x-www-form-urlencoded"}

@@ -26,6 +26,9 @@ _NAMES = """
 CHOICE_NAMES: frozenset[str] = frozenset(_NAMES.split())
 """The elements of R4 that have several types (`value[x]`): in JSON the type is part of the name."""
 
+FEW = 32
+"""Items that are not counted: they are as quick as counting."""
+
 _VARIABLES = {"ucum": "http://unitsofmeasure.org"}
 _TYPES = {
     "boolean": (bool,),
@@ -54,7 +57,8 @@ def run_of(node: Node) -> Run:
         case "variable":
             return _variable(node.name)
         case "operator":
-            return _operator(node.name, run_of(node.args[0]), run_of(node.args[1]))
+            run = _operator(node.name, run_of(node.args[0]), run_of(node.args[1]))
+            return _once(run) if _of_variable(node) else run
     base = run_of(node.args[0])
     match node.kind:
         case "member":
@@ -70,10 +74,12 @@ def run_of(node: Node) -> Run:
 
 
 def _of_variable(node: Node) -> bool:
-    """Whether the answer is the same for every node of the resource: a path from a variable, such as `%resource.id`."""
+    """Whether the answer is the same for every node of the resource: `%resource.type = 'batch'`."""
     if node.kind == "variable":
         return node.name != "context"
-    return len(node.args) == 1 and _of_variable(node.args[0])
+    return any(_of_variable(arg) for arg in node.args) and all(
+        arg.kind == "literal" or _of_variable(arg) for arg in node.args
+    )
 
 
 def _once(run: Run) -> Run:
@@ -106,7 +112,8 @@ def _member(base: Run, name: str) -> Run:
                     found.append(child)
                 else:
                     found += _rare(node, name)
-        scope.spend(len(found))
+        if len(found) > FEW:
+            scope.spend(len(found))
         return found
 
     return run

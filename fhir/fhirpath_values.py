@@ -1,7 +1,6 @@
 """The values of FHIRPath: collections of plain JSON, what counts as equal, which comes first, and what is true."""
 
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -23,19 +22,22 @@ class Valueless:
 VALUELESS = Valueless()
 
 
-@dataclass(slots=True)
 class Scope:
     """What stands for `%resource`, `%rootResource` and `%context`, and how much may still be looked at.
 
     *known* keeps the answers of paths from a variable, *memo* what a rule written by hand found out.
     """
 
-    resource: Any = None
-    root: Any = None
-    context: Any = None
-    steps: list[int] = field(default_factory=lambda: [MOST_STEPS])
-    known: dict[int, Items] = field(default_factory=dict)
-    memo: dict[str, set[Any]] = field(default_factory=dict)
+    __slots__ = ("context", "known", "memo", "resource", "root", "steps")
+
+    def __init__(self, resource: Any = None, root: Any = None, steps: list[int] | None = None) -> None:
+        self.resource = resource
+        self.root = root
+        self.context: Any = None
+        # A list, so that the resources of one body share it.
+        self.steps = [MOST_STEPS] if steps is None else steps
+        self.known: dict[int, Items] = {}
+        self.memo: dict[str, set[Any]] = {}
 
     def spend(self, count: int) -> None:
         self.steps[0] -= count + 1

@@ -141,17 +141,22 @@ def _names(shape: Shape, member: str) -> frozenset[str]:
 # Rules whose FHIRPath would cost the square of a body's size, needs the types of strings, or says less than it means.
 
 
+SAID = "said"
+"""Where a scope keeps what the resource says that begins with `#`."""
+
+
 def _contained_is_referred_to(node: JSON, scope: Scope) -> bool:
     """dom-3: something points at each contained resource, or it points at what contains it."""
-    if "#" not in scope.memo:
-        scope.memo["#"] = set(_local_references(scope.resource))
-    said = scope.memo["#"]
+    if SAID not in scope.memo:
+        scope.memo[SAID] = set(local_references(scope.resource))
+    said = scope.memo[SAID]
     return all(
-        f"#{one.get('id', '')}" in said or "#" in set(_local_references(one)) for one in node.get("contained", ())
+        f"#{one.get('id', '')}" in said or "#" in set(local_references(one)) for one in node.get("contained", ())
     )
 
 
-def _local_references(value: Any) -> Iterator[str]:
+def local_references(value: Any) -> Iterator[str]:
+    """Every text below *value* that begins with `#`."""
     level = [value]
     while level:
         below: list[Any] = []

@@ -1,7 +1,8 @@
 """Whether a resource conforms to R4: structure, cardinality, formats, required bindings, reference targets."""
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fhir import wire
 from fhir.compiled import fits
@@ -10,8 +11,7 @@ from fhir.outcome import Refusal, refuse
 from fhir.types import SERVED
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """A resource that conforms. `resource` is its JSON, as `fhir.wire.decode` gives it."""
 
     type: str

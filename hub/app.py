@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
             live = Live(url)
             runtime = Runtime(chosen, database, signing_secret(chosen), Submissions(database), ReadLog(database), live)
             app.state.runtime = runtime
+            app.state.audience = websocket.Audience(database)
             keeping = [
                 asyncio.create_task(audit.keep_sealing(database)),
                 asyncio.create_task(upkeep.keep(database)),

@@ -7,8 +7,9 @@ for with `$events`. Cookies are never looked at, so no page of another site can 
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -20,10 +21,11 @@ from fhir.subscriptions import Event, notification
 from fhir.wire import encode
 from hub import audit
 from hub.access import visible
+from hub.db import Database
 from hub.identity import Actor, authenticate, fingerprint
 from hub.runtime import Runtime
 from hub.subscriptions import events
-from hub.subscriptions.standing import ACTIVE, PERMISSIONS, REQUESTED, Standing, load
+from hub.subscriptions.standing import ACTIVE, OFF, PERMISSIONS, REQUESTED, Standing, load
 
 PATH = "/fhir/$subscriptions"
 LOOK = 0.5  # seconds between looks for something to tell
@@ -36,8 +38,6 @@ LONGEST_MESSAGE = 1_000
 # Close codes: RFC 6455; 4401 is ours.
 ENDED, REFUSED, RESTARTING, TOO_MANY, UNKNOWN = 1000, 1008, 1012, 1013, 4401
 
-_OPEN: set["Listener"] = set()
-
 
 async def listen(socket: WebSocket) -> None:
     """The endpoint."""
@@ -49,16 +49,58 @@ async def listen(socket: WebSocket) -> None:
         except Refusal:
             await socket.close(UNKNOWN)
             return
-    if len(_OPEN) >= MOST_SOCKETS:
+    audience: Audience = socket.app.state.audience
+    if audience.full:
         await socket.close(TOO_MANY)
         return
     await socket.accept()
     listener = Listener(socket, runtime, actor)
-    _OPEN.add(listener)
-    try:
+    async with audience.joined(listener):
         await listener.run()
-    finally:
-        _OPEN.discard(listener)
+
+
+class Audience:
+    """Everybody who listens to one process: one look at the database serves them all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners: set[Listener] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        return len(self._listeners) >= MOST_SOCKETS
+
+    @asynccontextmanager
+    async def joined(self, listener: "Listener") -> AsyncIterator[None]:
+        self._listeners.add(listener)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name="websockets")
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+
+    async def _look(self) -> None:
+        """For as long as somebody listens. A database that is away is asked again; what happened is told then."""
+        while True:
+            await asyncio.sleep(LOOK)
+            wanted = {id_ for listener in self._listeners for id_ in listener.bound}
+            there: dict[str, tuple[str, int]] = {}
+            try:
+                if wanted:
+                    async with self._database.transaction() as tx:
+                        rows = await tx.pg.execute(
+                            "SELECT id, status, events FROM subscription WHERE id = ANY(%s)", (list(wanted),)
+                        )
+                        there = {id_: (status, number) for id_, status, number in await rows.fetchall()}
+            except psycopg.OperationalError:
+                continue
+            for listener in self._listeners:
+                listener.hear_of({id_: there.get(id_, (OFF, 0)) for id_ in listener.bound if id_ in wanted})
 
 
 class Closed(Exception):
@@ -69,16 +111,33 @@ class Closed(Exception):
         self.code = code
 
 
+@dataclass(slots=True)
+class Bound:
+    """A subscription that a connection is told of: the number of the last event told, and when something was said."""
+
+    number: int
+    last: datetime
+    heartbeat: int | None
+
+
 class Listener:
-    """One connection, and the subscriptions that are bound to it: for each, the number of the last event told."""
+    """One connection, and the subscriptions that are bound to it."""
 
     def __init__(self, socket: WebSocket, runtime: Runtime, actor: Actor | None) -> None:
+        self.bound: dict[str, Bound] = {}
         self._socket = socket
         self._runtime = runtime
         self._actor = actor
         self._base_url = f"{runtime.settings.base_url}/fhir" if runtime.settings.base_url else ""
-        self._bound: dict[str, int] = {}
-        self._last: dict[str, datetime] = {}
+        self._news: dict[str, tuple[str, int]] = {}
+        self._woken = asyncio.Event()
+        # A handshake comes before the first event.
+        self._speaking = asyncio.Lock()
+
+    def hear_of(self, news: dict[str, tuple[str, int]]) -> None:
+        """Status and last number of what is bound, as they are now."""
+        self._news = news
+        self._woken.set()
 
     async def run(self) -> None:
         hearing = asyncio.create_task(self._hear())
@@ -86,6 +145,8 @@ class Listener:
         try:
             done, _ = await asyncio.wait((hearing, telling), return_when=asyncio.FIRST_COMPLETED)
             error = next((task.exception() for task in done), None)
+            if isinstance(error, psycopg.OperationalError):
+                error = Closed(TOO_MANY, "the database does not answer: connect again in a moment")
             if isinstance(error, Closed):
                 with suppress(RuntimeError, WebSocketDisconnect):
                     await self._socket.close(error.code, str(error))
@@ -130,85 +191,78 @@ class Listener:
         usable = [one for one in found if _may_listen(one)]
         if not usable:
             raise Closed(REFUSED, "there is no such subscription of yours that is on and has a websocket")
-        if len(self._bound) + len(usable) > MOST_BOUND:
+        if len(self.bound) + len(usable) > MOST_BOUND:
             raise Closed(REFUSED, f"one connection is bound to {MOST_BOUND} subscriptions at most")
         for one in usable:
             assert one.owner is not None
             await self._runtime.reads.record(audit.entry(one.owner, "subscription-bound", "Subscription", one.id))
-            self._bound[one.id], self._last[one.id] = one.events, datetime.now(UTC)
-            if one.asked.topic is None:
-                await self._socket.send_text(f"bound {one.id}")
-            else:
-                await self._say(one, "handshake")
+            async with self._speaking:
+                self.bound[one.id] = Bound(one.events, datetime.now(UTC), one.asked.heartbeat)
+                if one.asked.topic is None:
+                    await self._socket.send_text(f"bound {one.id}")
+                else:
+                    await self._say(one, "handshake")
 
     async def _tell(self) -> None:
-        """Look for what is new, for as long as the connection may last."""
+        """Tell what is new, for as long as the connection may last."""
         loop = asyncio.get_running_loop()
         opened = loop.time()
         while True:
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._woken.wait()
+            self._woken.clear()
             if self._runtime.live.stopping:
                 raise Closed(RESTARTING, "the service restarts: connect again")
             if loop.time() - opened > LONGEST:
                 raise Closed(ENDED, "an hour has passed: connect and bind again")
-            if not self._bound and loop.time() - opened > BINDING:
+            if not self.bound and loop.time() - opened > BINDING:
                 raise Closed(REFUSED, f"nothing was bound within {BINDING:.0f} seconds")
-            # A database that is away is asked again; what happened meanwhile is told then.
-            with suppress(psycopg.OperationalError):
-                await self._look()
+            news, self._news = self._news, {}
+            async with self._speaking:
+                for id_, (status, newest) in news.items():
+                    await self._pass_on(id_, status, newest)
 
-    async def _look(self) -> None:
-        if not self._bound:
-            return
-        async with self._runtime.database.transaction() as tx:
-            rows = await tx.pg.execute(
-                "SELECT id, status, events FROM subscription WHERE id = ANY(%s)", (list(self._bound),)
-            )
-            there = {id_: (status, number) for id_, status, number in await rows.fetchall()}
-        for id_, number in list(self._bound.items()):
-            status, newest = there.get(id_, ("off", 0))
-            if status not in (ACTIVE, REQUESTED):
-                await self._over(id_)
-            elif newest > number:
-                await self._told(id_, number)
-            else:
-                await self._beat(id_)
+    async def _pass_on(self, id_: str, status: str, newest: int) -> None:
+        bound = self.bound[id_]
+        if status not in (ACTIVE, REQUESTED):
+            await self._over(id_)
+        elif newest > bound.number:
+            await self._told(id_, bound)
+        elif bound.heartbeat and datetime.now(UTC) - bound.last >= timedelta(seconds=bound.heartbeat):
+            bound.last = datetime.now(UTC)
+            one = await self._standing(id_)
+            if one is not None and one.asked.topic is not None:
+                await self._say(one, "heartbeat")
 
-    async def _told(self, id_: str, after: int) -> None:
+    async def _told(self, id_: str, bound: Bound) -> None:
         async with self._runtime.database.transaction() as tx:
             one = (await load(tx.pg, [id_])).get(id_)
             if one is None or one.owner is None or not _may_listen(one):
                 return
-            found = await events.read(tx.pg, id_, one.type, visible(one.owner), after, None, one.asked.most)
+            found = await events.read(tx.pg, id_, one.type, visible(one.owner), bound.number, None, one.asked.most)
             content = one.asked.content if one.asked.topic is not None else "empty"
             batch = await events.leave(tx, one.owner, one, found, content, datetime.now(UTC))
         if not batch:
             return
-        self._bound[id_], self._last[id_] = batch[-1].number, datetime.now(UTC)
+        bound.number, bound.last = batch[-1].number, datetime.now(UTC)
         if one.asked.topic is not None:
             await self._say(one, "event-notification", batch)
         elif any(event.body is not None for event in batch):
             await self._socket.send_text(f"ping {id_}")
 
-    async def _beat(self, id_: str) -> None:
-        """A heartbeat, for whoever asked for them, when nothing else was said for that long."""
-        async with self._runtime.database.transaction() as tx:
-            one = (await load(tx.pg, [id_])).get(id_)
-        if one is None or one.asked.heartbeat is None or one.asked.topic is None:
-            return
-        if datetime.now(UTC) - self._last[id_] >= timedelta(seconds=one.asked.heartbeat):
-            self._last[id_] = datetime.now(UTC)
-            await self._say(one, "heartbeat")
-
     async def _over(self, id_: str) -> None:
         """It is off, or gone: say so to those who understand it, and let go."""
-        del self._bound[id_], self._last[id_]
-        async with self._runtime.database.transaction() as tx:
-            one = (await load(tx.pg, [id_])).get(id_)
+        del self.bound[id_]
+        one = await self._standing(id_)
         if one is not None and one.asked.topic is not None:
             await self._say(one, "heartbeat")
-        if not self._bound:
+        if not self.bound:
             raise Closed(ENDED, "the subscription has ended")
+
+    async def _standing(self, id_: str) -> Standing | None:
+        async with self._runtime.database.transaction() as tx:
+            return (await load(tx.pg, [id_])).get(id_)
 
     async def _say(self, one: Standing, kind: str, batch: Sequence[Event] = ()) -> None:
         said = notification(self._base_url, one.state, kind, batch, one.asked.content, datetime.now(UTC))

@@ -1,5 +1,6 @@
 """Input that no client should send: 4xx with the reason, never 5xx, memory bounded."""
 
+import asyncio
 import gzip
 import random
 import time
@@ -13,6 +14,7 @@ import pytest
 from rest import Fresh, Rest, running
 
 from fhir.wire import decode, encode
+from hub import fhir_routes
 
 MEGABYTE = 1024 * 1024
 PATIENT = b'{"resourceType":"Patient","name":[{"family":"%s"}]}'
@@ -265,3 +267,19 @@ async def test_every_official_example_goes_in_and_comes_out(rest: Rest, shared_d
     # The rest is refused for the hub's own rules (approval before a plan, people who are not known).
     assert set(outcomes) <= {201, 403, 409, 422}
     assert len(outcomes[201]) >= 150, {status: len(names) for status, names in outcomes.items()}
+
+
+async def test_a_body_that_dawdles_is_given_up_and_the_next_one_read(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fhir_routes, "ARRIVAL", 0.05)
+
+    async def dawdling() -> AsyncIterator[bytes]:
+        yield PATIENT[:9]
+        await asyncio.sleep(30)
+
+    headers = {**rest.system._headers, "content-type": "application/fhir+json"}
+    response = await rest.client.post("/fhir/Patient", content=dawdling(), headers=headers)
+    assert response.status_code == 408
+    assert decode(response.content)["issue"][0]["code"] == "timeout"
+    assert (await rest.system("POST", "/Patient", PATIENT % b"a")).status_code == 201

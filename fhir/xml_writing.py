@@ -38,7 +38,7 @@ def _resource(out: list[str], resource: JSON, pad: str, namespace: str = "") -> 
 
 def _children(out: list[str], model: Model, value: JSON, pad: str) -> None:
     deeper = pad and pad + "  "
-    for element in _elements(model):
+    for element in elements(model):
         name = element.name
         if element.primitive:
             beside = value.get(f"_{name}")
@@ -105,7 +105,7 @@ def _text(value: Any) -> str:
 
 
 @cache
-def _elements(model: Model) -> tuple[Element, ...]:
+def elements(model: Model) -> tuple[Element, ...]:
     """The elements of *model* that are elements in XML too, in FHIR's order; the shape has them in no order."""
     shape = shape_of(model)
     own = attributes_of(shape)

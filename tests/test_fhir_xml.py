@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fhir import wire, xml_reading, xml_writing
 from fhir.outcome import Refusal
+from fhir.structure import Model, model_of
 from fhir.types import SERVED
 from fhir.validation import check
 from fhir.xml_narrative import XHTML
+from fhir.xml_writing import elements
 
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 EXAMPLES = sorted((SHARED / "hl7-examples").glob("*/*.json"))
 NS = 'xmlns="http://hl7.org/fhir"'
+TRAPS = [b"<", b"</", b"/>", b"&", b"&x;", b"<!DOCTYPE x>", b"<![CDATA[", b"<!--", b"<?x ?>", b"\x00", b"\xff", b'"']
 DIV = f'<div xmlns="{XHTML}">'
 
 JSON = dict[str, Any]
@@ -27,6 +32,10 @@ JSON = dict[str, Any]
 def exact(resource: JSON) -> Any:
     """With numbers as they are written."""
     return json.loads(wire.encode(resource), parse_float=str, parse_int=str)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def patient(inside: str) -> bytes:
@@ -47,6 +56,19 @@ class TestRoundTrip:
     def test_every_type_can_be_written(self, type_: str) -> None:
         resource = {"resourceType": type_, "id": "x", "meta": {"versionId": "1"}}
         assert xml_reading.decode(xml_writing.encode(resource)) == resource
+
+    def test_elements_come_in_the_order_in_which_hl7_writes_its_own_examples(self) -> None:
+        def walk(model: Model, value: JSON) -> int:
+            known = {element.name: element for element in elements(model)}
+            keys = [key.removeprefix("_") for key in value if key.removeprefix("_") in known]
+            assert keys == sorted(keys, key=list(known).index), model
+            children = [(known[key], one) for key in keys for one in as_list(value.get(key)) if isinstance(one, dict)]
+            for element, one in children:
+                below = model_of(one["resourceType"]) if element.model is None else element.model
+                walk(below, one)
+            return 1
+
+        assert sum(walk(model_of(path.parent.name), wire.decode(path.read_bytes())) for path in EXAMPLES) == 259
 
 
 class TestWriting:
@@ -248,3 +270,41 @@ class TestHostileXml:
         raw = f'<Observation {NS}><valueQuantity><value value="1e999999"/></valueQuantity></Observation>'
         with pytest.raises(Refusal, match="outside what can be stored"):
             wire.decode(wire.encode(xml_reading.decode(raw.encode())))
+
+
+class TestAnything:
+    """Whatever bytes come: a resource, or a refusal that is the sender's to mend."""
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.data())
+    def test_a_damaged_document_is_read_or_refused(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(EXAMPLES[::13]))
+        raw = bytearray(xml_writing.encode(wire.decode(path.read_bytes()))[:20_000])
+        for _ in range(data.draw(st.integers(1, 4))):
+            at = data.draw(st.integers(0, len(raw) - 1))
+            raw[at : at + data.draw(st.integers(0, 9))] = data.draw(
+                st.one_of(st.binary(max_size=6), st.sampled_from(TRAPS))
+            )
+        try:
+            found = xml_reading.decode(bytes(raw))
+        except Refusal as refusal:
+            assert refusal.status in (400, 413)
+        else:
+            assert found["resourceType"] in SERVED
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1))
+    def test_any_text_comes_back(self, text: str) -> None:
+        resource = {"resourceType": "Basic", "code": {"text": text, "coding": [{"display": f" {text}\n\t"}]}}
+        assert xml_reading.decode(xml_writing.encode(resource)) == resource
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.text(max_size=60),
+        st.sampled_from(["{}", "<div>{}</div>", "<div xmlns='http://www.w3.org/1999/xhtml'>{}</div>"]),
+    )
+    def test_no_narrative_changes_what_stands_around_it(self, text: str, within: str) -> None:
+        resource = {"resourceType": "Patient", "text": {"div": within.replace("{}", text)}, "active": True}
+        back = xml_reading.decode(xml_writing.encode(resource))
+        assert back.keys() == {"resourceType", "text", "active"}
+        assert back["text"].keys() == {"div"}

@@ -158,12 +158,23 @@ async def load(pg: Connection, keys: Iterable[Key], lock: bool = False) -> dict[
 
 async def read(pg: Connection, type_: str, id_: str, visible: Visible) -> Stored:
     """The current version. Refusal 403 for a type the actor may not see, 404 unknown or invisible, 410 deleted."""
-    stored = await _one(pg, type_, id_, None, visible)
+    return readable(type_, id_, await _one(pg, type_, id_, None, visible))
+
+
+def readable(type_: str, id_: str, stored: Stored | None) -> Stored:
+    """*stored* itself; Refusal 404 when there is none, 410 when it is a deletion."""
     if stored is None:
         raise refuse(404, "not-found", f"there is no {type_}/{id_}")
     if stored.body is None:
         raise Refusal(410, [Issue("deleted", f"{type_}/{id_} was deleted")], {"ETag": f'W/"{stored.version}"'})
     return stored
+
+
+async def read_several(pg: Connection, type_: str, ids: Sequence[str], visible: Visible) -> dict[str, Stored]:
+    """The current versions, deletions included; those that are unknown or invisible are absent. Refusal as `read`."""
+    condition = permitted(type_, "latest", visible)
+    rows = await pg.execute(f"{_latest_sql(type_)} WHERE {condition.text}", (list(ids), *condition.params))
+    return {id_: Stored(type_, id_, *row) async for id_, *row in rows}
 
 
 async def vread(pg: Connection, type_: str, id_: str, version: int, visible: Visible) -> Stored:
@@ -498,8 +509,8 @@ def _remove_sql(type_: str) -> str:
 @cache
 def _latest_sql(type_: str) -> str:
     return f"""
-        SELECT wanted.id, latest.* FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL (
-            SELECT version, updated, patient_id, body FROM resource_version
+        SELECT latest.* FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT id, version, updated, patient_id, body FROM resource_version
             WHERE type = '{type_}' AND id = wanted.id ORDER BY version DESC LIMIT 1
         ) AS latest"""
 

@@ -25,6 +25,7 @@ from hub.faults import told
 from hub.fhir_http import refused
 from hub.ingest import Submissions
 from hub.live import Live
+from hub.lookups import Lookups
 from hub.packing import Packing
 from hub.pages.errors import error_page
 from hub.runtime import Runtime
@@ -65,7 +66,8 @@ def create_app(settings: Settings | None = None) -> CareHub:
             url = stack.enter_context(database_url(chosen))
             database = Database(url, chosen.pool_size, chosen.statement_timeout_ms)
             live = Live(url)
-            runtime = Runtime(chosen, database, signing_secret(chosen), Submissions(database), ReadLog(database), live)
+            gathering = Submissions(database), ReadLog(database), live, Lookups(database)
+            runtime = Runtime(chosen, database, signing_secret(chosen), *gathering)
             app.state.runtime = runtime
             app.state.audience = websocket.Audience(database)
             keeping = [
@@ -80,6 +82,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
             finally:
                 await live.stop()
                 await runtime.submissions.close()
+                await runtime.lookups.close()
                 await runtime.reads.close()
                 for task in keeping:
                     task.cancel()

@@ -32,7 +32,11 @@ class Database:
         self._opening = asyncio.Lock()
         self._pool = AsyncConnectionPool(
             url,
-            kwargs={"options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"},
+            # Transactions are begun and ended by `transaction` alone; what only reads goes without.
+            kwargs={
+                "autocommit": True,
+                "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off",
+            },
             min_size=0,
             max_size=pool_size,
             timeout=pool_timeout,
@@ -47,14 +51,23 @@ class Database:
 
         A pool in which nothing became free in time is an OperationalError, like a server that does not answer.
         """
+        # Begun here, not by the first statement: a savepoint that came first would commit by itself.
+        async with self.reading() as connection, connection.transaction():
+            yield Tx(connection)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection for statements that only read, each by itself: BEGIN and COMMIT would cost as much as the look.
+
+        Each sees all that was committed before it. Nothing is to be written, locked or set here.
+        """
         if self._pool.closed:
             async with self._opening:
                 if self._pool.closed:
                     await self._pool.open()
         try:
-            # Begun here, not by the first statement: a savepoint that came first would commit by itself.
-            async with self._pool.connection() as connection, connection.transaction():
-                yield Tx(connection)
+            async with self._pool.connection() as connection:
+                yield connection
         except PoolTimeout as error:
             raise psycopg.OperationalError("no database connection became free in time") from error
 

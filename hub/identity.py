@@ -191,8 +191,8 @@ class _Door:
     async def _rows(self, query: str, hashes: list[bytes]) -> list[tuple[Any, ...]]:
         database = self._database()
         assert database is not None, "whoever waits for the answer holds the database"
-        async with database.transaction() as tx:
-            return await (await tx.pg.execute(query, (hashes,))).fetchall()
+        async with database.reading() as pg:
+            return await (await pg.execute(query, (hashes,))).fetchall()
 
 
 _doors: WeakKeyDictionary[Database, _Door] = WeakKeyDictionary()

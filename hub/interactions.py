@@ -74,8 +74,7 @@ class Call:
 
 async def read(call: Call) -> Response:
     _no_parameters(call)
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.read(tx.pg, call.type, call.id, visible(call.actor))
+    stored = await call.runtime.lookups.read(call.actor, call.type, call.id)
     return await _shown(call, stored, "read")
 
 
@@ -84,8 +83,8 @@ async def vread(call: Call) -> Response:
     version = call.path[3]
     if not version.isascii() or not version.isdigit() or len(version) > 9:
         raise refuse(404, "not-found", f"there is no version {version[:64]} of {call.type}/{call.id}")
-    async with call.runtime.database.transaction() as tx:
-        stored = await store.vread(tx.pg, call.type, call.id, int(version), visible(call.actor))
+    async with call.runtime.database.reading() as pg:
+        stored = await store.vread(pg, call.type, call.id, int(version), visible(call.actor))
     return await _shown(call, stored, "vread")
 
 
@@ -127,11 +126,11 @@ async def _searched(call: Call, query: Sequence[tuple[str, str]]) -> Response:
     type_ = asked[-1] if asked and asked[-1] != "*" else None
     pages = (call.service.base_url, call.service.secret, call.service.max_page, compartment)
     tolerant = lenient(call.header("prefer"))
-    async with call.runtime.database.transaction() as tx:
+    async with call.runtime.database.reading() as pg:
         if type_ is None:
-            page = await search.across(tx.pg, query, visible(call.actor), *pages, tolerant)
+            page = await search.across(pg, query, visible(call.actor), *pages, tolerant)
         else:
-            page = await search.search(tx.pg, type_, query, visible(call.actor), *pages, tolerant)
+            page = await search.search(pg, type_, query, visible(call.actor), *pages, tolerant)
     await call.runtime.reads.record(*searched(call.actor, type_, page))
     return answer(200, page.as_bytes().decode())
 
@@ -139,9 +138,9 @@ async def _searched(call: Call, query: Sequence[tuple[str, str]]) -> Response:
 async def history(call: Call) -> Response:
     type_, id_ = (*call.path[:-1], None, None)[:2]
     service = call.service
-    async with call.runtime.database.transaction() as tx:
+    async with call.runtime.database.reading() as pg:
         page = await search.history(
-            tx.pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
+            pg, call.query, visible(call.actor), service.base_url, service.secret, service.max_page, type_, id_
         )
     await call.runtime.reads.record(*history_read(call.actor, type_, id_, page))
     return answer(200, page.as_bytes().decode())

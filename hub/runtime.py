@@ -7,6 +7,7 @@ from hub.audit import ReadLog
 from hub.db import Database
 from hub.ingest import Submissions
 from hub.live import Live
+from hub.lookups import Lookups
 from hub.settings import Settings
 
 
@@ -18,5 +19,6 @@ class Runtime:
     submissions: Submissions
     reads: ReadLog
     live: Live
+    lookups: Lookups
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process has started a job."""

@@ -94,3 +94,12 @@ async def test_a_savepoint_that_comes_first_commits_nothing(database: Database) 
     async with database.transaction() as tx:
         row = await (await tx.pg.execute("SELECT count(*) FROM access WHERE subject = 'Practitioner/s'")).fetchone()
     assert row == (0,)
+
+
+async def test_reading_needs_no_transaction_and_sees_what_was_committed(database: Database) -> None:
+    async with database.reading() as pg:
+        async with database.transaction() as tx:
+            await tx.pg.execute("INSERT INTO access VALUES ('Practitioner/r', 'p', 'CareTeam/r', 'team', NULL)")
+        row = await (await pg.execute("SELECT count(*) FROM access WHERE subject = 'Practitioner/r'")).fetchone()
+        assert pg.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert row == (1,)

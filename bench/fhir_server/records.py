@@ -1,5 +1,6 @@
 """Synthetic people, their observations, and a body of each of the nine types that the mixed work writes."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,11 @@ FAMILIES = ("Abara", "Bexley", "Cole", "Dunn", "Easton", "Farrow", "Gale", "Hyth
 GIVEN = ("Ada", "Ben", "Cora", "Dev", "Ella", "Finn", "Gwen", "Hari", "Isla", "Jon")
 
 
+def chance(number: int, salt: int, below: int) -> int:
+    """From 0 to *below* - 1, the same for the same *number*, and independent of other *salt*s."""
+    return zlib.crc32(b"%d/%d" % (salt, number)) % below
+
+
 def people(observations: int) -> int:
     """How many people there are with so many *observations*: a thousand can always be asked for."""
     return 1000 + observations // 100
@@ -63,15 +69,15 @@ def patient(number: int) -> JSON:
 
 
 def day(number: int) -> str:
-    return (datetime.now(UTC) - timedelta(days=number % DAYS + 1)).date().isoformat()
+    return (datetime.now(UTC) - timedelta(days=number % DAYS + 2)).date().isoformat()
 
 
 def observation(number: int, about: int, start: datetime) -> JSON:
     """The *number*th, of one of *about* people, at some time of the DAYS after *start*."""
-    code, unit, low, high, _ = _BY_HUNDRED[number * 37 % 100]
+    code, unit, low, high, _ = _BY_HUNDRED[chance(number, 1, 100)]
     if number % RARITY == 7:
         code, unit, low, high = RARE, "pg/mL", 100, 900
-    at = start + timedelta(seconds=number * 7919 * 61 % (DAYS * 86_400))
+    at = start + timedelta(seconds=chance(number, 2, DAYS * 86_400))
     made: JSON = {
         "resourceType": "Observation",
         "meta": SYNTHETIC,
@@ -79,16 +85,19 @@ def observation(number: int, about: int, start: datetime) -> JSON:
         "status": "final",
         "category": [_concept("http://terminology.hl7.org/CodeSystem/observation-category", "vital-signs")],
         "code": _concept(LOINC, code),
-        "subject": {"reference": f"Patient/{patient_id(number * 7919 % about)}"},
+        "subject": {"reference": f"Patient/{patient_id(chance(number, 3, about))}"},
         "effectiveDateTime": at.isoformat(),
-        "performer": [{"reference": f"Practitioner/clinician-{number * 31 % CLINICIANS}"}],
+        "performer": [{"reference": f"Practitioner/clinician-{chance(number, 4, CLINICIANS)}"}],
     }
     if unit:
-        return {**made, "valueQuantity": _quantity(low + number * 13 % (high - low + 1), unit)}
-    systolic = 95 + number * 13 % 100
+        return {**made, "valueQuantity": _quantity(low + chance(number, 5, high - low + 1), unit)}
+    systolic = 95 + chance(number, 5, 100)
     component = [
         {"code": _concept(LOINC, "8480-6"), "valueQuantity": _quantity(systolic, "mm[Hg]")},
-        {"code": _concept(LOINC, "8462-4"), "valueQuantity": _quantity(systolic - 40 - number % 20, "mm[Hg]")},
+        {
+            "code": _concept(LOINC, "8462-4"),
+            "valueQuantity": _quantity(systolic - 40 - chance(number, 6, 20), "mm[Hg]"),
+        },
     ]
     return {**made, "component": component}
 

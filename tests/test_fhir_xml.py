@@ -260,9 +260,11 @@ class TestHostileXml:
         assert refused.value.status == 400
         assert said in str(refused.value) or "nested deeper" in str(refused.value)
 
-    def test_elements_are_bounded(self) -> None:
-        with pytest.raises(Refusal, match="more than 500000 elements") as refused:
-            xml_reading.decode(patient("<name/>" * 500_001))
+    def test_elements_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(xml_reading, "MAX_ELEMENTS", 1000)
+        assert len(xml_reading.decode(patient("<name/>" * 999))["name"]) == 999
+        with pytest.raises(Refusal, match="more than 1000 elements") as refused:
+            xml_reading.decode(patient("<name/>" * 1000))
         assert refused.value.status == 413
         assert refused.value.issues[0].code == "too-costly"
 

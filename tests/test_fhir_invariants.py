@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from fhir.invariants import invariants_of
 from fhir.outcome import Refusal
 from fhir.structure import Model, Shape, model_of, shape_of
 from fhir.types import LEFT_OUT, SERVED
+from fhir.validation import check
 from fhir.wire import decode
 
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -291,6 +293,16 @@ class TestFhirpath:
         with pytest.raises(Refusal) as caught:
             compiled("a.where(%resource.b.where(c = 1).exists())")([{"a": [{}] * 2_000}], scope)
         assert caught.value.status == 413
+
+    def test_an_observation_made_to_be_slow_is_refused(self) -> None:
+        """obs-7 compares every component with every coding."""
+        many = [{"code": f"c{n}"} for n in range(6_000)]
+        parts = [{"code": {"coding": [{"code": f"d{n}"}]}} for n in range(6_000)]
+        begin = time.process_time()
+        with pytest.raises(Refusal) as caught:
+            check(observation(code={"coding": many}, component=parts, valueInteger=1))
+        assert caught.value.status == 413
+        assert time.process_time() - begin < 10
 
     def test_choice_elements_are_those_of_the_definitions(self) -> None:
         assert {choice.name for shape in all_shapes().values() for choice in shape.choices} == CHOICE_NAMES

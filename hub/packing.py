@@ -180,25 +180,31 @@ class Packing:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _may_be_packed(scope):
+        accepted = _accepted(scope) if scope["type"] == "http" else None
+        if accepted is None:
             await self._app(scope, receive, send)
             return
         # The server would send a file by itself, unpacked.
         extensions = {name: one for name, one in scope.get("extensions", {}).items() if name != _FILE}
-        encoding = chosen(Headers(scope=scope).get("accept-encoding", ""))
-        await self._app({**scope, "extensions": extensions}, receive, _Packed(send, encoding))
+        await self._app({**scope, "extensions": extensions}, receive, _Packed(send, chosen(accepted)))
 
 
 _FILE = "http.response.pathsend"
 
 
-def _may_be_packed(scope: Scope) -> bool:
-    if scope["method"] == "HEAD":
-        return False
+def _accepted(scope: Scope) -> str | None:
+    """The Accept-Encoding of a request whose answer may be packed. A static file's always may: caches keep it for all."""
     path: str = scope["path"]
-    if path.startswith(_STATIC):
-        return True
-    return path.startswith("/fhir") and any(name == b"authorization" for name, _ in scope["headers"])
+    static = path.startswith(_STATIC)
+    if scope["method"] == "HEAD" or not (static or path.startswith("/fhir")):
+        return None
+    accepted, signed = "" if static else None, static
+    for name, value in scope["headers"]:
+        if name == b"accept-encoding":
+            accepted = value.decode("latin-1")
+        elif name == b"authorization":
+            signed = True
+    return accepted if signed else None
 
 
 @lru_cache(128)

@@ -1,5 +1,6 @@
 """Random valid resources, with the values that break programs: ends of time, huge numbers, text from every corner."""
 
+from copy import deepcopy
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -80,7 +81,7 @@ class Anything:
             if optional:
                 del made[self.chance.choice(sorted(optional))]
             else:
-                made |= NEEDED.get(shape.path, {})
+                made |= deepcopy(NEEDED.get(shape.path, {}))
         if not made and "extension" in shape.elements:
             made = {"extension": [{"url": "urn:x", "valueBoolean": True}]}
         return None if invariants_of(model).broken(made, Scope(made, made)) else made

@@ -1,5 +1,6 @@
 """The smallest valid resource of any served type, made from its shape."""
 
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any
 
@@ -61,7 +62,7 @@ def _object(shape: Shape) -> JSON:
     for choice in shape.choices:
         if choice.required:
             made[choice.names[0]] = _value(shape.elements[choice.names[0]])
-    made |= NEEDED.get(shape.path, {})
+    made |= deepcopy(NEEDED.get(shape.path, {}))
     if made or "extension" not in shape.elements:
         return made
     return {"extension": [{"url": "urn:x", "valueBoolean": True}]}

@@ -211,6 +211,18 @@ class Slow(Target):
         await self._answered.wait()
 
 
+async def test_a_courier_that_stops_at_once_leaves_nothing_behind(hub: World) -> None:
+    """Tasks that are cancelled before they began; what they would have sent, the next courier sends."""
+    await hub.subscribe(hub.rest.system)
+    await posted(hub.rest.system, pulse(await hub.rest.patient()))
+    one = hub.courier()
+    await one.turn(hub.pg)
+    await asyncio.wait_for(one.stop(), 5)
+    assert hub.receiver.requests == []
+    await hub.deliver()
+    assert len(hub.receiver.requests) == 1
+
+
 class TestHorizon:
     async def test_a_writer_holds_it_back_and_a_later_one_does_not(self, hub: World) -> None:
         horizon = Horizon()

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import psycopg
 import structlog
@@ -45,12 +46,12 @@ WHERE status = 'active' AND position < %(horizon)s AND NOT EXISTS (
     SELECT 1 FROM resource_version v
     WHERE v.type = subscription.type AND v.seq > subscription.position AND v.seq <= %(horizon)s)
 """
+# Whose turn it may be, and whether something new waits for it; null for those that wait after a failure.
 _DUE = """
-SELECT id, coalesce(next_attempt, '-infinity') <= now()
-           AND (%(full)s OR status = 'requested' OR delivered < events OR position < %(horizon)s)
-FROM subscription WHERE status IN ('requested', 'active') ORDER BY last_sent NULLS FIRST, id
+SELECT id, CASE WHEN coalesce(next_attempt, '-infinity') <= now() AND (%(full)s OR due) THEN due END
+FROM (SELECT *, status = 'requested' OR delivered < events OR position < %(horizon)s AS due FROM subscription
+      WHERE status IN ('requested', 'active')) s ORDER BY last_sent NULLS FIRST, id
 """
-
 _WELL = "attempts = 0, failing_since = NULL, next_attempt = NULL, error = NULL"
 _ARRIVED = f"""
 UPDATE subscription SET delivered = greatest(delivered, %s), last_sent = %s, {_WELL}
@@ -98,10 +99,27 @@ class Courier:
         horizon = await self._horizon.look(pg)
         await pg.execute(_MOVE_ON, {"horizon": horizon})
         rows = await (await pg.execute(_DUE, {"horizon": horizon, "full": full})).fetchall()
-        for id_ in [str(row[0]) for row in rows if row[1]]:
-            if id_ not in self._at_work:
-                self._at_work[id_] = asyncio.create_task(self._work(id_, horizon), name=f"subscription {id_}")
+        due = {str(id_): bool(new) for id_, new in rows if new is not None and id_ not in self._at_work}
+        found = await load(pg, list(due)) if due else {}
+        for id_, new in due.items():
+            standing = found.get(id_)
+            if new or standing is None or self._due(standing):
+                task = asyncio.create_task(self._work(id_, standing, horizon), name=f"subscription {id_}")
+                self._at_work[id_] = task
+                task.add_done_callback(partial(self._done, id_))
         return bool(rows)
+
+    def _due(self, standing: Standing) -> bool:
+        """Whether something is to be said or done though nothing happened."""
+        may = standing.owner is not None and standing.owner.can(PERMISSIONS[standing.asked.channel])
+        return not may or self._over(standing) or self._heartbeat_due(standing)
+
+    def _over(self, standing: Standing) -> bool:
+        return standing.asked.end is not None and standing.asked.end <= self._now()
+
+    def _done(self, id_: str, task: asyncio.Task[None]) -> None:
+        # Called however the task ended; one that is cancelled before it began runs none of its own code.
+        self._at_work.pop(id_, None)
 
     async def rest(self) -> None:
         """Wait for the tasks that are under way."""
@@ -114,12 +132,12 @@ class Courier:
             task.cancel()
         await self.rest()
 
-    async def _work(self, id_: str, horizon: int) -> None:
-        """All that there is to do for one subscription, which is not at work any more when this ends."""
+    async def _work(self, id_: str, standing: Standing | None, horizon: int) -> None:
+        """All that there is to do for one subscription."""
         try:
-            async with self._transactions, self._database.transaction() as tx:
-                standing = (await load(tx.pg, [id_])).get(id_)
-            if standing is not None:
+            if standing is None:
+                await self._failed(id_, "the subscription cannot be read any more: write it again")
+            else:
                 await self._serve(standing, horizon)
         except psycopg.OperationalError as error:
             log.warning("subscription waits for the database", subscription=id_, kind=type(error).__name__)
@@ -127,8 +145,6 @@ class Courier:
             log.error("subscription failed", subscription=id_, **told(error))
             with suppress(psycopg.Error):
                 await self._failed(id_, f"the hub itself failed ({type(error).__name__})")
-        finally:
-            self._at_work.pop(id_, None)
 
     async def _serve(self, standing: Standing, horizon: int) -> None:
         try:
@@ -136,7 +152,7 @@ class Courier:
                 await self._settle(standing, OFF, "the account that asked for this is closed")
             elif not standing.owner.can(needed := PERMISSIONS[standing.asked.channel]):
                 await self._settle(standing, OFF, f"the role of who asked for this does not allow it: {needed}")
-            elif standing.asked.end is not None and standing.asked.end <= self._now():
+            elif self._over(standing):
                 await self._end(standing)
             elif standing.asked.channel == "websocket":
                 await self._listened(standing, horizon)

@@ -1,10 +1,12 @@
 """How a subscription stands: its row beside the resource, whose it is now, and the resource's own account of it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fhir import store
+from fhir.outcome import Refusal
 from fhir.store import Change, Connection
 from fhir.subscriptions import State, Wanted, filtered_type, wanted
 from fhir.wire import decode
@@ -68,9 +70,13 @@ WHERE s.id = ANY(%s)
 
 
 async def load(pg: Connection, ids: list[str]) -> dict[str, Standing]:
-    """Those of *ids* that there are."""
+    """Those of *ids* that there are, and that can be read: one that was written under other rules is left out."""
     rows = await pg.execute(_SELECT, (ids,))
-    return {row[0]: _standing(row) for row in await rows.fetchall()}
+    found = {}
+    for row in await rows.fetchall():
+        with suppress(Refusal):
+            found[row[0]] = _standing(row)
+    return found
 
 
 def _standing(row: tuple[Any, ...]) -> Standing:

@@ -193,7 +193,7 @@ _FILE = "http.response.pathsend"
 
 
 def _accepted(scope: Scope) -> str | None:
-    """The Accept-Encoding of a request whose answer may be packed; of a static file's always, as caches keep it for all."""
+    """The Accept-Encoding of a request whose answer may be packed; of a static file's always, since caches keep it."""
     path: str = scope["path"]
     static = path.startswith(_STATIC)
     if scope["method"] == "HEAD" or not (static or path.startswith("/fhir")):

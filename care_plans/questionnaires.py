@@ -113,7 +113,7 @@ def _values(item: JSON, known: Known) -> Iterator[_Value]:
 def _found(path: str, known: Known) -> Iterator[_Value]:
     """The first value of a path of the Patient; nothing for one that is not understood."""
     try:
-        found = compiled(path)([known.patient], Scope(known.patient, known.patient, known.patient))
+        found = compiled(path)([known.patient], Scope(known.patient, known.patient))
     except ValueError:
         return
     for value in found[:1]:

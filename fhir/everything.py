@@ -99,10 +99,10 @@ def _inside(wanted: Wanted, visible: Visible, place: Sequence[str]) -> list[Sql]
         limit = visible(spec.type, "r")
         if limit is None:
             continue
-        parts = [compartment(spec, wanted.patient), Sql(*limit), _dated(spec, wanted), _since(wanted)]
+        parts = [Sql(*limit), _dated(spec, wanted), _since(wanted)]
         if order == type_ and id_:
             parts.append(Sql("r.id > %s", (id_,)))
-        selects.append(_select(spec, order, parts))
+        selects.append(_select(spec, order, _inside_of(spec, wanted.patient), parts))
     return selects
 
 
@@ -131,23 +131,33 @@ async def _outside(pg: Connection, wanted: Wanted, visible: Visible, place: Sequ
             parts.append(none_of(compartment(spec, wanted.patient)))
         if target == type_ and id_:
             parts.append(Sql("r.id > %s", (id_,)))
-        selects.append(_select(spec, target, parts))
+        selects.append(_select(spec, target, Sql(f"r_{target.lower()}"), parts))
     return selects
 
 
 async def _references(pg: Connection, wanted: Wanted, visible: Visible) -> Iterable[str]:
+    """All that the compartment refers to, read from the resources themselves; for readings, which may be a hundred
+    thousand, from their search rows, since every reference of an Observation has a search parameter."""
     selects = []
     for spec in SPECS.values():
         limit = visible(spec.type, "r") if spec.in_patient_compartment else None
         if limit is None:
             continue
-        where = all_of([compartment(spec, wanted.patient), Sql(*limit), _dated(spec, wanted)])
+        source, where = _inside_of(spec, wanted.patient), all_of([Sql(*limit), _dated(spec, wanted)])
+        if spec.type == "Observation":
+            names = {name for param in spec.params.values() if param.type == "reference" for name in param.stored}
+            text = (
+                f"SELECT substr(k, strpos(k, '=') + 1) FROM {source.text} r, unnest(r.keys) AS k"
+                f" WHERE split_part(k, '=', 1) = ANY(%s::text[]) AND {where.text}"
+            )
+            selects.append(Sql(text, (*source.params, sorted(names - {"subject"}), *where.params)))
+            continue
         text = (
-            f"SELECT found[1] FROM r_{spec.type.lower()} r"
+            f"SELECT found[1] FROM {source.text} r"
             f" JOIN resource_version v ON v.type = '{spec.type}' AND v.id = r.id AND v.version = r.version,"
             f" regexp_matches(v.body, %s, 'g') AS found WHERE {where.text}"
         )
-        selects.append(Sql(text, (_REFERENCE, *where.params)))
+        selects.append(Sql(text, (*source.params, _REFERENCE, *where.params)))
     result = await pg.execute(
         " UNION ".join(select.text for select in selects),
         [value for select in selects for value in select.params],
@@ -156,10 +166,17 @@ async def _references(pg: Connection, wanted: Wanted, visible: Visible) -> Itera
     return [row[0] for row in await result.fetchall()]
 
 
-def _select(spec: ResourceSpec, order: str, parts: Sequence[Sql]) -> Sql:
+def _inside_of(spec: ResourceSpec, patient: str) -> Sql:
+    """The rows of the compartment, found before anything else is asked: left alone, PostgreSQL begins with all the
+    people whom the actor may see."""
+    inside = compartment(spec, patient)
+    return Sql(f"(SELECT r.* FROM r_{spec.type.lower()} r WHERE {inside.text} OFFSET 0)", inside.params)
+
+
+def _select(spec: ResourceSpec, order: str, source: Sql, parts: Sequence[Sql]) -> Sql:
     where = all_of(parts)
-    text = f"SELECT %s AS place, '{spec.type}' AS type, r.id, r.version FROM r_{spec.type.lower()} r WHERE {where.text}"
-    return Sql(text, (order, *where.params))
+    text = f"SELECT %s AS place, '{spec.type}' AS type, r.id, r.version FROM {source.text} r WHERE {where.text}"
+    return Sql(text, (order, *source.params, *where.params))
 
 
 async def _page(pg: Connection, part: str, selects: Sequence[Sql], limit: int) -> list[_Row]:

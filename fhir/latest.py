@@ -5,6 +5,7 @@ lastn.html), so a pulse that came with LOINC and SNOMED CT stands beside one tha
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from fhir.codes import gathered
 from fhir.conditions import all_of, has_key, none_of
@@ -15,15 +16,24 @@ from fhir.registry import SPECS
 from fhir.store import Connection, Visible, permitted
 
 MOST_SHOWN = 5_000
-# A code without codings goes by its text.
+MOST_CONSIDERED = 20_000
+# A code without codings goes by its text, for which alone the body is opened.
 _CODES = """
     coalesce(
         nullif(array_to_string(ARRAY(
             SELECT k FROM unnest(r.keys) AS k WHERE starts_with(k, 'code=') AND strpos(k, '|') > 0 ORDER BY k
         ), chr(31)), ''),
-        'text=' || coalesce(v.body::jsonb #>> '{code,text}', '')
+        (SELECT 'text=' || coalesce(v.body::jsonb #>> '{code,text}', '') FROM resource_version v
+         WHERE v.type = 'Observation' AND v.id = r.id AND v.version = r.version)
     )"""
 _WITHDRAWN = ["status=entered-in-error", "status=cancelled"]
+
+
+class _Row(NamedTuple):
+    id: str
+    version: int
+    patient_id: str | None
+    codes: str
 
 
 async def latest(
@@ -40,31 +50,35 @@ async def latest(
     if not any(name.partition(":")[0] == "status" for name, _ in query):
         parts.append(none_of(has_key("r", _WITHDRAWN)))
     where = all_of(parts)
-    matched = (
-        f"SELECT r.id, r.version, r.patient_id, r.d_date, {_CODES} AS codes FROM r_observation r"
-        f" JOIN resource_version v ON v.type = 'Observation' AND v.id = r.id AND v.version = r.version"
-        f" WHERE {where.text}"
-    )
-    rows = await pg.execute(f"SELECT DISTINCT codes FROM ({matched}) m", where.params, prepare=False)
-    groups = _groups([row[0] for row in await rows.fetchall()])
-    if not groups:
-        return []
     result = await pg.execute(
-        f"""WITH matched AS ({matched}), ranked AS (
-                SELECT m.*, g.place, row_number() OVER (
-                    PARTITION BY m.patient_id, g.place ORDER BY lower(m.d_date) DESC NULLS LAST, m.id DESC) AS rank
-                FROM matched m JOIN unnest(%s::text[], %s::int[]) AS g (codes, place) ON g.codes = m.codes)
-            SELECT f.id, v.body, f.patient_id FROM ranked f
-            JOIN resource_version v ON v.type = 'Observation' AND v.id = f.id AND v.version = f.version
-            WHERE f.rank <= %s ORDER BY f.patient_id, f.place, f.rank LIMIT %s""",
-        (*where.params, list(groups), list(groups.values()), most, MOST_SHOWN + 1),
+        f"""WITH matched AS (
+                SELECT r.id, r.version, r.patient_id, lower(r.d_date) AS at, {_CODES} AS codes FROM r_observation r
+                WHERE {where.text}), ranked AS (
+                SELECT m.*, row_number() OVER (
+                    PARTITION BY m.patient_id, m.codes ORDER BY m.at DESC NULLS LAST, m.id DESC) AS rank FROM matched m)
+            SELECT id, version, patient_id, codes FROM ranked WHERE rank <= %s
+            ORDER BY at DESC NULLS LAST, id DESC LIMIT %s""",
+        (*where.params, most, MOST_CONSIDERED + 1),
         prepare=False,
     )
-    found = [Found("match", "Observation", id_, body, patient_id) async for id_, body, patient_id in result]
-    if len(found) > MOST_SHOWN:
+    rows = [_Row(*row) async for row in result]
+    groups = _groups({row.codes for row in rows})
+    kept: dict[tuple[str | None, int], list[_Row]] = {}
+    for row in rows:
+        group = kept.setdefault((row.patient_id, groups[row.codes]), [])
+        if len(group) < most:
+            group.append(row)
+    wanted = [row for _, group in sorted(kept.items(), key=lambda one: (one[0][0] or "", one[0][1])) for row in group]
+    if len(rows) > MOST_CONSIDERED or len(wanted) > MOST_SHOWN:
         said = f"that would be more than {MOST_SHOWN:,} Observations: name a category, a code, or a smaller max"
         raise refuse(400, "too-costly", said, "max")
-    return found
+    bodies = await pg.execute(
+        "SELECT v.id, v.body FROM unnest(%s::text[], %s::int[]) AS f (id, version)"
+        " JOIN resource_version v ON v.type = 'Observation' AND v.id = f.id AND v.version = f.version",
+        ([row.id for row in wanted], [row.version for row in wanted]),
+    )
+    found = {id_: body async for id_, body in bodies}
+    return [Found("match", "Observation", row.id, found[row.id], row.patient_id) for row in wanted]
 
 
 def _groups(several: Iterable[str]) -> dict[str, int]:

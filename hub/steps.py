@@ -63,7 +63,9 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: li
     found = await _look_up(tx, actor, plan, service, seen)
     answers: Answers = {}
     steps: list[Step] = []
-    rows: list[audit.Entry] = []
+    # A reference that is resolved tells who was meant.
+    named = [stored for condition in plan.sought if (stored := found[condition]) is not None]
+    rows = [looked(actor, "search", stored) for stored in named if stored.patient_id is not None]
     plan = plan.bound({condition: stored.id if stored else None for condition, stored in found.items()})
     for step in plan.steps:
         if step.method == "POST" and step.where is not None and (stored := found[step.where]) is not None:

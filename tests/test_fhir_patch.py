@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
@@ -401,6 +402,27 @@ class TestFhirpathPatch:
         )
         assert (status, expression) == (422, "Parameters.parameter[1]")
         assert "Parameters.parameter[1], replace at 'Patient.active'" in said
+
+
+class TestAnything:
+    PIECES = (
+        "Patient", "name", "given", "birthDate", "deceased", "value", ".", ".", ".", "[0]", "[1]", "first()", "last()",
+        "where(", "ofType(", "as(", "extension('u')", "(", ")", " as ", " = ", " and ", "'a'", "1", "@2020", "$this",
+        "exists()", "not()", "string", "`name`", "\\", "'", "[", "]", ",", "!",
+    )  # fmt: skip
+
+    def test_no_path_does_more_than_be_refused(self) -> None:
+        chosen = Random(7)
+        before = patient(name=[{"given": ["Jo", "Ann"]}], birthDate="1950-02-03", deceasedBoolean=False)
+        kept = encode(before)
+        for _ in range(3000):
+            path = "".join(chosen.choices(self.PIECES, k=chosen.randint(1, 9)))
+            made = chosen.choice((delete(path), replace(path, valueString="x"), insert(path, 0, valueString="x")))
+            try:
+                by_fhirpath(before, made)
+            except Refusal as refusal:
+                assert refusal.status in (400, 422), path
+        assert encode(before) == kept
 
 
 class TestCarriers:

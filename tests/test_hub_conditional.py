@@ -153,6 +153,8 @@ class TestReferences:
         assert decode(made.content)["subject"] == {"reference": f"Patient/{id_}"}
         path = f"/Condition/{decode(made.content)['id']}"
         assert (await rest.system("PUT", path, about | {"id": path.rpartition("/")[2]})).headers["etag"] == 'W/"1"'
+        trail = await rest.rows("SELECT action FROM audit WHERE patient_id = %s AND actor = 'Device/ehr'", id_)
+        assert sorted(trail) == [("create",), ("search",), ("search",), ("update",)]
         nobody = asthma | {"subject": {"reference": f"Patient?identifier=urn:c|{new_id()}"}}
         answer = await rest.system("POST", "/Condition", nobody)
         assert answer.status_code == 412

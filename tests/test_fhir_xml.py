@@ -47,7 +47,7 @@ class TestRoundTrip:
         assert len(EXAMPLES) == 259
 
     @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-    def test_an_official_example_is_the_same_after_xml(self, path: Path) -> None:
+    def test_hazard_record_changed_between_formats_an_official_example_is_the_same_after_xml(self, path: Path) -> None:
         resource = wire.decode(path.read_bytes())
         for pretty in (False, True):
             assert exact(xml_reading.decode(xml_writing.encode(resource, pretty))) == exact(resource)
@@ -123,7 +123,7 @@ class TestWriting:
         assert exact(xml_reading.decode(xml_writing.encode(resource))) == exact(resource)
 
     @pytest.mark.parametrize("number", ["0", "-1", "1.50", "0.0", "1.0E-7", "100", "98.60000"])
-    def test_numbers_keep_their_precision(self, number: str) -> None:
+    def test_hazard_record_changed_between_formats_numbers_keep_their_precision(self, number: str) -> None:
         observation = wire.decode(b'{"resourceType":"Observation","valueQuantity":{"value":%s}}' % number.encode())
         raw = xml_writing.encode(observation)
         assert f'value="{number}"' in raw.decode()

@@ -159,6 +159,33 @@ class TestInteractions:
         assert made["entry"][0]["resource"]["active"] is True
 
 
+class TestWhoSees:
+    """A format is no way round who may see what, nor past the trail."""
+
+    async def test_nobody_sees_more_in_xml(self, rest: Rest) -> None:
+        patient, other = await rest.patient(), await rest.patient()
+        elsewhere = ("Organization/elsewhere",)
+        strangers = [
+            (await rest.user("care-coordinator", "Practitioner/elsewhere", elsewhere), 404),
+            (await rest.user("patient", f"Patient/{other}"), 404),
+            (await rest.device(other), 403),
+            (rest.nobody, 401),
+        ]
+        for caller, status in strangers:
+            for path in (f"/Patient/{patient}", f"/Patient/{patient}/_history"):
+                answer = await ask(caller, "GET", path, accept=FHIR_XML)
+                assert answer.status_code == status
+                assert issue(answer)
+            found = await ask(caller, "GET", f"/Patient?_id={patient}", accept=FHIR_XML)
+            assert b"Archer" not in found.content
+
+    async def test_what_is_read_in_xml_is_in_the_trail(self, rest: Rest) -> None:
+        patient = await rest.patient()
+        await ask(rest.system, "GET", f"/Patient/{patient}", accept=FHIR_XML)
+        rows = await rest.rows("SELECT action FROM audit WHERE patient_id = %s ORDER BY action", patient)
+        assert ("read",) in rows
+
+
 class TestRefusals:
     async def test_are_said_in_the_format_asked_for(self, rest: Rest) -> None:
         accept = {"accept": FHIR_XML}

@@ -87,7 +87,8 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: li
     size = 0
     for step in plan.steps:
         if step.method in LOOKS:
-            answers[step.position] = answer = await _look(tx, actor, step, service, rows)
+            answer = await _look(tx, actor, step, service, rows)
+            answers[step.position] = answer if step.method == "GET" else replace(answer, body=None)
             size += len(answer.body or "")
             if size > LARGEST_ANSWER:
                 said = f"the answer is larger than {LARGEST_ANSWER // 2**20} MB: ask for less at a time"

@@ -301,10 +301,13 @@ class TestBundles:
                 entry("GET", f"Patient/{id_}", ifModifiedSince=updated),
                 entry("GET", f"Patient/{id_}", ifModifiedSince="2020-01-01T00:00:00Z"),
                 entry("POST", "Patient", patient(), ifMatch='W/"1"'),
+                entry("HEAD", f"Patient/{id_}"),
             ),
         )
-        statuses = [one["response"]["status"][:3] for one in decode(answer.content)["entry"]]
-        assert statuses == ["412", "201", "400", "412", "304", "304", "200", "400"]
+        entries = decode(answer.content)["entry"]
+        statuses = [one["response"]["status"][:3] for one in entries]
+        assert statuses == ["412", "201", "400", "412", "304", "304", "200", "400", "200"]
+        assert ["resource" in one for one in entries[4:]] == [False, False, True, False, False]
 
     async def test_looks_of_every_kind(self, rest: Rest) -> None:
         value = new_id()

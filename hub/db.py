@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from hub.settings import Settings
 
 Connection = psycopg.AsyncConnection[Any]
+Pool = AsyncConnectionPool[Connection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,19 @@ class Tx:
 
 
 class Database:
-    """A pool on one PostgreSQL. *url* is `postgresql://...` as libpq takes it; it is opened by its first use."""
+    """Connections to one PostgreSQL, made when needed: at most *pool_size* for writing, and as many for reading.
+
+    *url* is `postgresql://...` as libpq takes it.
+    """
 
     def __init__(
         self, url: str, pool_size: int = 10, statement_timeout_ms: int = 15_000, pool_timeout: float = 30
     ) -> None:
         self.url = url
         self._opening = asyncio.Lock()
-        self._pool = AsyncConnectionPool(
-            url,
-            # Transactions are begun and ended by `transaction` alone; what only reads goes without.
-            kwargs={
-                "autocommit": True,
-                "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off",
-            },
-            min_size=0,
-            max_size=pool_size,
-            timeout=pool_timeout,
-            max_idle=600,
-            check=_refuse_dead,
-            open=False,
-        )
+        options = f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"
+        self._writing = _pool(url, options, pool_size, pool_timeout)
+        self._reading = _pool(url, f"{options} -c default_transaction_read_only=on", pool_size, pool_timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -51,29 +44,48 @@ class Database:
 
         A pool in which nothing became free in time is an OperationalError, like a server that does not answer.
         """
-        # Begun here, not by the first statement: a savepoint that came first would commit by itself.
-        async with self.reading() as connection, connection.transaction():
+        async with self._connection(self._writing) as connection, connection.transaction():
             yield Tx(connection)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
         """A connection for statements that only read, each by itself: BEGIN and COMMIT would cost as much as the look.
 
-        Each sees all that was committed before it. Nothing is to be written, locked or set here.
+        Each sees all that was committed before it, as in a `transaction`. PostgreSQL refuses one that writes.
         """
-        if self._pool.closed:
+        async with self._connection(self._reading) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self, pool: Pool) -> AsyncIterator[Connection]:
+        if pool.closed:
             async with self._opening:
-                if self._pool.closed:
-                    await self._pool.open()
+                if pool.closed:
+                    await pool.open()
         try:
-            async with self._pool.connection() as connection:
+            async with pool.connection() as connection:
                 yield connection
         except PoolTimeout as error:
             raise psycopg.OperationalError("no database connection became free in time") from error
 
     async def close(self) -> None:
-        if not self._pool.closed:
-            await self._pool.close()
+        for pool in (self._writing, self._reading):
+            if not pool.closed:
+                await pool.close()
+
+
+def _pool(url: str, options: str, size: int, patience: float) -> Pool:
+    return AsyncConnectionPool(
+        url,
+        # Transactions are begun and ended by `Database.transaction` alone.
+        kwargs={"options": options, "autocommit": True},
+        min_size=0,
+        max_size=size,
+        timeout=patience,
+        max_idle=600,
+        check=_refuse_dead,
+        open=False,
+    )
 
 
 async def _refuse_dead(connection: Connection) -> None:

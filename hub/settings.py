@@ -31,7 +31,9 @@ class Settings(BaseSettings):
         default=False, description="Allow demonstration accounts and show the band that says so."
     )
     session_hours: int = Field(default=12, ge=1, description="How long a sign-in lasts.")
-    pool_size: int = Field(default=10, ge=2, description="Database connections per process.")
+    pool_size: int = Field(
+        default=10, ge=2, description="Database connections per process for writing, and as many for reading."
+    )
     statement_timeout_ms: int = Field(
         default=15_000, ge=100, description="A statement that runs longer is cancelled (503 too-costly)."
     )

@@ -103,3 +103,10 @@ async def test_reading_needs_no_transaction_and_sees_what_was_committed(database
         row = await (await pg.execute("SELECT count(*) FROM access WHERE subject = 'Practitioner/r'")).fetchone()
         assert pg.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
     assert row == (1,)
+
+
+async def test_what_only_reads_can_write_nothing(database: Database) -> None:
+    async with database.reading() as pg:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            await pg.execute("INSERT INTO access VALUES ('Practitioner/w', 'p', 'CareTeam/w', 'team', NULL)")
+        assert await (await pg.execute("SELECT 1")).fetchone() == (1,)

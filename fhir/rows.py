@@ -1,23 +1,23 @@
 """Rows of a page: fetched in order from where the page before ended, counted when asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir.conditions import ALWAYS, all_of, any_of
-from fhir.registry import SPECS
+from fhir.meanwhile import NOW, Changed, then
 from fhir.sorting import Sort
 from fhir.store import Connection, Sql, Stored
-from fhir.tables import date_column
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A match: `order` are its values in the columns that the search is ordered by."""
+    """A match: `order` are its values in the columns that the search is ordered by, `since` when it was looked for."""
 
     stored: Stored
     keys: list[str]
     order: list[str | None]
+    since: str = ""
 
 
 async def of_type(
@@ -31,48 +31,92 @@ async def of_type(
     with_keys: bool = False,
     late: Sql = ALWAYS,
     window: int | None = None,
+    unchanged: Sql = ALWAYS,
 ) -> list[Row]:
     """At most *limit* rows of *type_* beyond those with the values *after*.
 
     When *fenced*, the condition is answered before anything is put in order, and then *late*, row by row, until there
     are enough. Left alone, PostgreSQL likes to walk the whole table in order until it has met enough rows, which takes
     for ever when there are fewer than it thinks. What is ordered by a made column is fenced anyway. With *window*, only
-    that many rows are looked at, the first in order.
+    that many rows are looked at, the first in order. *unchanged* is for rows that stand as on the first page.
     """
-    later = beyond(sorts, after) if after is not None else None
-    made = [sort.made for sort in sorts if sort.made is not None]
-    keys = "r.keys" if with_keys else "'{}'::text[] AS keys"
+    table = f"r_{type_.lower()}"
+    later = beyond(sorts, after) if after is not None else ALWAYS
+    made = [(sort.expression.removeprefix("r."), sort.made) for sort in sorts if sort.made is not None]
+    extra = Sql("".join(f", {sql.text} AS {name}" for name, sql in made), tuple(v for _, q in made for v in q.params))
     order = ", ".join(f"{sort.expression}{sort.direction}" for sort in sorts)
-    texts = ", ".join(f"{sort.expression}::text" for sort in sorts)
-    named = [(sort.expression.removeprefix("r."), sort.made) for sort in sorts if sort.made is not None]
-    columns = "".join(f", r.{date_column(date)}" for date in SPECS[type_].dates)
-    columns += "".join(f", r.{name}" for name, _ in named)
     if fenced or made:
-        extra = "".join(f", {sql.text} AS {name}" for name, sql in named)
-        source = f"(SELECT r.*{extra} FROM r_{type_.lower()} r WHERE {condition.text} OFFSET 0) r"
-        params: tuple[Any, ...] = (*(value for sql in made for value in sql.params), *condition.params)
-        where = later or ALWAYS
+        where = all_of([condition, unchanged])
+        source = f"(SELECT r.*{extra.text} FROM {table} r WHERE {where.text} OFFSET 0) r"
+        params: tuple[Any, ...] = (*extra.params, *where.params)
+        where = later
         if late is not ALWAYS:
             source = f"(SELECT * FROM {source} WHERE {where.text} ORDER BY {order} OFFSET 0) r"
             params, where = (*params, *where.params), late
     elif window is not None:
-        first = later or ALWAYS
-        source = f"(SELECT * FROM r_{type_.lower()} r WHERE {first.text} ORDER BY {order} LIMIT %s) r"
+        first = all_of([later, unchanged])
+        source = f"(SELECT * FROM {table} r WHERE {first.text} ORDER BY {order} LIMIT %s) r"
         params, where = (*first.params, window), all_of([condition, late])
     else:
-        source, params = f"r_{type_.lower()} r", ()
-        where = all_of([condition, late, *([later] if later else [])])
+        source, params, where = f"{table} r", (), all_of([condition, late, later, unchanged])
+    columns = ", ".join(f"{sort.expression} AS k{number}" for number, sort in enumerate(sorts))
+    keys = "r.keys" if with_keys else "'{}'::text[] AS keys"
     # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
     # plan must fit the values, since one code may stand for ten rows and another for half the table.
-    result = await pg.execute(
-        f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}] FROM ("
-        f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}{columns} FROM {source}"
-        f" WHERE {where.text} ORDER BY {order} LIMIT %s) r"
-        f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {order}",
+    page = Sql(
+        f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}, {columns} FROM {source} WHERE {where.text}"
+        f" ORDER BY {order} LIMIT %s",
         (*params, *where.params, limit),
+    )
+    outer = ", ".join(f"r.k{number}{sort.direction}" for number, sort in enumerate(sorts))
+    texts = ", ".join(f"r.k{number}::text" for number in range(len(sorts)))
+    result = await pg.execute(
+        f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}], {NOW} FROM ({page.text}) r"
+        f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {outer}",
+        page.params,
         prepare=False,
     )
-    return [Row(Stored(type_, *row), keys, order) async for *row, keys, order in result]
+    return [Row(Stored(type_, *row), keys, order, since) async for *row, keys, order, since in result]
+
+
+async def merged(
+    pg: Connection,
+    type_: str,
+    rows: Sequence[Row],
+    others: Sequence[Changed],
+    sorts: Sequence[Sort],
+    after: Sequence[str | None],
+    limit: int,
+) -> list[Row]:
+    """*rows* of a page together with those that were changed meanwhile, each where it stood on the first page."""
+    made = [(sort.expression.removeprefix("r."), sort.made) for sort in sorts if sort.made is not None]
+    extra = Sql("".join(f", {sql.text} AS {name}" for name, sql in made), tuple(v for _, q in made for v in q.params))
+    earlier, later = then(type_, others), beyond(sorts, after)
+    columns = ", ".join(f"{sort.expression} AS k{number}" for number, sort in enumerate(sorts))
+    casts = ['text COLLATE "C"' if sort.cast == "text" else sort.cast for sort in sorts]
+    own = ", ".join(f"u.k{number}::{cast}" for number, cast in enumerate(casts))
+    names = ", ".join(f"k{number}" for number in range(len(sorts)))
+    order = ", ".join(f"r.k{number}{sort.direction}" for number, sort in enumerate(sorts))
+    texts = ", ".join(f"r.k{number}::text" for number in range(len(sorts)))
+    ids = [row.stored.id for row in rows]
+    result = await pg.execute(
+        f"SELECT r.id, ARRAY[{texts}] FROM (SELECT u.id, {own} FROM"
+        f" unnest({', '.join(['%s::text[]'] * (len(sorts) + 1))}) AS u (id, {names}) UNION ALL"
+        f" SELECT r.id, {columns} FROM (SELECT r.*{extra.text} FROM {earlier.text} r) r"
+        f" WHERE {later.text} AND r.id <> ALL(%s::text[])) r (id, {names}) ORDER BY {order} LIMIT %s",
+        (
+            ids,
+            *([row.order[number] for row in rows] for number in range(len(sorts))),
+            *extra.params,
+            *earlier.params,
+            *later.params,
+            ids,
+            limit,
+        ),
+        prepare=False,
+    )
+    known = {one.now.id: Row(one.now, one.keys, []) for one in others} | {row.stored.id: row for row in rows}
+    return [replace(known[id_], order=order) async for id_, order in result]
 
 
 async def of_types(

@@ -13,14 +13,15 @@ from fhir import store
 from fhir.asked import PAGE_SIZE, Query, Request, instant_of, size_of, taken_apart, warnings
 from fhir.codes import gathered
 from fhir.compartments import Compartment, types_in, within
-from fhir.conditions import all_of
+from fhir.conditions import ALWAYS, all_of
 from fhir.criteria import Criteria, is_selective
 from fhir.includes import included
+from fhir.meanwhile import Since, changed, unchanged
 from fhir.outcome import refuse
 from fhir.page import Found, Page, next_url, url_of
 from fhir.paging import Cursor, verify
 from fhir.registry import SPECS, ResourceSpec
-from fhir.rows import Row, of_type, of_types
+from fhir.rows import Row, merged, of_type, of_types
 from fhir.sorting import Sort, by_id, own_order, sorts
 from fhir.store import Connection, Sql, Stored, Visible, permitted
 from fhir.subsets import check_elements, subset
@@ -67,14 +68,25 @@ async def search(
     in_order = criteria.one_person and sorts[0].nullable
     fenced = (criteria.selective or compartment is not None) and not in_order
     more, with_keys = request.count + 1, bool(request.includes)
+    # An order by id alone keeps every row in its place; any other cursor ends with when the first page was.
+    after, since = request.after, None
+    if after is not None and len(sorts) > 1:
+        after, since = after[:-1], after[-1]
+    start = Since.read(since) if since is not None else None
+    same = unchanged(start) if start is not None else ALWAYS
     rows: list[Row] = []
     if criteria.late and not fenced and not in_order and all(sort.made is None for sort in sorts):
         # A code and a value may go together always or never, which no statistics tell: look at the first rows, then
         # begin with what the indexes find.
         fenced = True
-        rows = await of_type(pg, type_, condition, sorts, request.after, more, False, with_keys, late, LOOKED_AT_FIRST)
+        first = LOOKED_AT_FIRST
+        rows = await of_type(pg, type_, condition, sorts, after, more, False, with_keys, late, first, same)
     if len(rows) < more:
-        rows = await of_type(pg, type_, condition, sorts, request.after, more, fenced, with_keys, late)
+        rows = await of_type(pg, type_, condition, sorts, after, more, fenced, with_keys, late, None, same)
+    if start is not None and after is not None and (others := await changed(pg, type_, whole[0][1], start)):
+        rows = await merged(pg, type_, rows, others, sorts, after, more)
+    if len(sorts) > 1:
+        rows = [replace(row, order=[*row.order, since or row.since]) for row in rows]
     return await _page(pg, rows, whole, request, visible, base_url, secret, scope)
 
 
@@ -90,7 +102,7 @@ async def across(
 ) -> Page:
     """One page of the resources of several types: those that `_type` names, those of *compartment*, or all.
 
-    The order is by `_id` or `_lastUpdated`; conditions are those that every type has. Types that the actor may not see
+    The order is by `_id`; conditions are those that every type has. Types that the actor may not see
     are left out, but refused (403) when they are named.
     """
     scope = "" if compartment is None else f"{'/'.join(compartment)}/*"
@@ -111,8 +123,8 @@ async def across(
         if compartment is not None:
             where.append(within(SPECS[type_], compartment))
         conditions.append((type_, all_of(where)))
-    if request.order is not None and request.order.removeprefix("-") not in ("_id", "_lastUpdated"):
-        said = f"several types are sorted by _id or _lastUpdated, not by '{request.order[:80]}'"
+    if request.order is not None and request.order.removeprefix("-") != "_id":
+        said = f"several types are sorted by _id, not by '{request.order[:80]}'"
         raise refuse(400, "invalid", said, "_sort")
     if request.count == 0 or not conditions:
         return await _counted(pg, conditions, request, base_url, scope)
@@ -149,7 +161,7 @@ def _order(spec: ResourceSpec, request: Request, visible: Visible, lenient: bool
     if found is None:
         names = [name for name, _ in request.criteria]
         found = own_order(spec, names, any(is_selective(spec, name) for name in names))
-    if request.after is not None and len(request.after) != len(found):
+    if request.after is not None and len(request.after) != len(found) + (len(found) > 1):
         raise refuse(400, "value", "the _cursor does not fit the search it was made for", "_cursor")
     return found
 

@@ -36,6 +36,8 @@ def subset(body: str, elements: frozenset[str], summary: str) -> str:
 
 def check_elements(type_: str, elements: frozenset[str]) -> None:
     """Refusal 400 for a name that no element of *type_* has."""
+    if not elements:
+        return
     known = {name for element in shape_of(model_of(type_)).elements for name in (element, *_chosen(type_, element))}
     for name in sorted(elements - known):
         said = f"'{name[:80]}' is no element of {type_}; there are {listed(known)}"

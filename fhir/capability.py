@@ -17,7 +17,7 @@ from fhir.types import LEFT_OUT
 JSON = dict[str, Any]
 
 # When what is said here last changed.
-DATE = "2026-11-21"
+DATE = "2026-11-22"
 _INTERACTIONS = (
     "read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type",
 )  # fmt: skip

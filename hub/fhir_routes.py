@@ -65,6 +65,7 @@ class Fhir:
         handler = _handler(request.method, path)
         service = service_of(runtime, request)
         if handler is None:
+            _check_mode(query)
             return answer(200, statement(service.base_url, operations.declared, tuple(TOPICS)))
         actor = await authenticate(headers, {} if "authorization" in headers else request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
@@ -158,6 +159,14 @@ def _handler(method: str, path: list[str]) -> Handler | None:
         text = f"{method[:16]} is not supported here; {allowed} {'is' if len(known) == 1 else 'are'}"
         raise Refusal(405, [Issue("not-supported", text)], {"Allow": allowed})
     return known[asked]
+
+
+def _check_mode(query: list[tuple[str, str]]) -> None:
+    """Of the statement: `mode=full` is all there is."""
+    for name, value in query:
+        if (name, value) != ("mode", "full"):
+            said = f"the statement takes mode=full, not {name[:64]}={value[:64]}"
+            raise refuse(400, "not-supported", said, f"metadata?{name[:64]}")
 
 
 def _changing() -> dict[str, Handler | None]:

@@ -140,7 +140,8 @@ def _document() -> JSON:
 def _system() -> JSON:
     kinds = _parameter("_type", "query", "of which types", {"type": "string", "enum": sorted(SPECS)})
     everywhere = [kinds, *_searching([param for code, param in SPECS["Basic"].params.items() if code[0] == "_"])]
-    open_ = _asked("the CapabilityStatement", _shaped(), {200: "CapabilityStatement"}, (400, 406, 421))
+    mode = _parameter("mode", "query", "all there is", {"const": "full"})
+    open_ = _asked("the CapabilityStatement", [mode, *_shaped()], {200: "CapabilityStatement"}, (400, 406, 421))
     lines = _asked("a device's Observations, one a line", [], {200: "Parameters"}, (400, 401, 403, 415, 421, 503))
     lines["requestBody"] = {"content": {media: {"schema": {}} for media in sorted(ingest.NDJSON)}}
     return {

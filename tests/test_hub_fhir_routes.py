@@ -410,6 +410,10 @@ class TestMetadata:
     async def test_pretty(self, rest: Rest) -> None:
         assert "\n  " in (await rest.nobody("GET", "/metadata?_pretty=true")).text
 
+    @pytest.mark.parametrize(("query", "status"), [("mode=full", 200), ("mode=terminology", 400), ("mod=full", 400)])
+    async def test_modes(self, rest: Rest, query: str, status: int) -> None:
+        assert (await rest.nobody("GET", f"/metadata?{query}")).status_code == status
+
 
 class TestReadingsOfDevices:
     async def test_a_reading_sent_twice_is_stored_once(self, rest: Rest) -> None:

@@ -21,8 +21,9 @@ from subscribing import (
     world,
 )
 
-from fhir.store import new_id
-from hub import doctor
+from fhir.store import Change, new_id
+from hub import doctor, flows
+from hub.identity import IMPORTER
 from hub.subscriptions import signature
 from hub.subscriptions.topics import TOPICS
 
@@ -170,6 +171,30 @@ class TestSecrets:
         assert not signature.verify(secret, request.body + b" ", header, now)
         assert not signature.verify(secret, request.body, header, now + 301)
         assert not signature.verify("another", request.body, header, now)
+
+
+class TestFiles:
+    async def test_an_imported_one_is_a_record_that_is_off_and_keeps_no_secret(self, hub: World) -> None:
+        asked = hub.asking(channel={"header": ["Authorization: Bearer s3cr3t"]})
+        id_ = new_id()
+        resource = {**asked, "id": id_, "status": "active", "channel": asked["channel"] | {"type": "email"}}
+        for _ in range(2):
+            async with hub.rest.database.transaction() as tx:
+                [written] = await flows.write(tx, IMPORTER, [Change("update", "Subscription", id_, resource)])
+            assert written.body is not None and "s3cr3t" not in written.body
+            assert written.change.resource is not None and written.change.resource["status"] == "off"
+            resource = written.change.resource
+        assert await hub.rest.rows("SELECT 1 FROM subscription WHERE id = %s", id_) == []
+        administrator = await hub.rest.user("administrator", f"Practitioner/{new_id()}")
+        assert (await administrator("GET", f"/Subscription/{id_}/$status")).status_code == 404
+
+    async def test_an_export_that_comes_back_changes_nothing(self, hub: World) -> None:
+        mine = await hub.subscribe(hub.rest.system, channel={"header": ["Authorization: Bearer abc"]})
+        async with hub.rest.database.transaction() as tx:
+            [written] = await flows.write(tx, IMPORTER, [Change("update", "Subscription", mine["id"], mine)])
+        assert written.version == 1
+        rows = await hub.rest.rows("SELECT headers FROM subscription WHERE id = %s", mine["id"])
+        assert rows == [(["Authorization", "Bearer abc"],)]
 
 
 class TestDocuments:

@@ -39,7 +39,8 @@ async def stands(call: Call) -> Response:
     """`$status`: of one subscription, or of those named by `id`, or of all that the caller sees."""
     given = inputs(call, _STATUS)
     async with call.runtime.database.transaction() as tx:
-        found = await _several(tx, call, _named(call, given))
+        single = ID.fullmatch(call.id)
+        found = [await _one(tx, call)] if single else await _several(tx, call, given.every("id"))
     wanted = given.every("status")
     states = [one.state for one in found if not wanted or one.status in wanted]
     await call.runtime.reads.record(*[audit.entry(call.actor, "read", "Subscription", state.id) for state in states])

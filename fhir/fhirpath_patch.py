@@ -9,8 +9,12 @@ from fhir.outcome import Refusal, refuse
 from fhir.place_paths import Path, Unknown, read
 from fhir.places import Node, beside, elements
 from fhir.structure import Element, Shape, shape_of
+from fhir.wire import survey_of
 
 MOST_OPERATIONS = 1000
+MOST_WORK = 20_000_000
+"""Characters of all paths, times members of the resource: some three seconds at the worst."""
+
 JSON = dict[str, Any]
 
 # What each operation takes; the values are FHIR types.
@@ -91,7 +95,12 @@ def _whole(part: JSON, at: str) -> int:
 
 
 def apply(operations: Sequence[Operation], resource: JSON) -> JSON:
-    """*resource* changed by *operations*; it is not touched itself. Refusal 422 naming the one that does not fit."""
+    """*resource* changed by *operations*; it is not touched itself.
+
+    Refusal 422 naming the one that does not fit, 413 for more than can be worked out while others wait.
+    """
+    if survey_of(resource).keys * sum(len(one.path.text) for one in operations) > MOST_WORK:
+        raise refuse(413, "too-costly", "too many operations for a resource of this size: send fewer, or PUT it")
     changed = deepcopy(resource)
     for operation in operations:
         try:

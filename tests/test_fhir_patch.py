@@ -404,6 +404,15 @@ class TestFhirpathPatch:
         assert "Parameters.parameter[1], replace at 'Patient.active'" in said
 
 
+class TestCosts:
+    def test_a_patch_that_would_keep_others_waiting_is_refused(self) -> None:
+        many = patient(extension=[{"url": "urn:x", "valueString": str(n)} for n in range(20_000)])
+        looking = [delete(f"Patient.extension.where(url = 'urn:{n}')") for n in range(100)]
+        assert refused(lambda: by_fhirpath(many, *looking))[0] == 413
+        few = [insert("Patient.extension", 0, part=[part("url", valueUri="urn:y"), part("value", valueCode="c")])] * 5
+        assert len(by_fhirpath(many, *few)["extension"]) == 20_005
+
+
 class TestAnything:
     PIECES = (
         "Patient", "name", "given", "birthDate", "deceased", "value", ".", ".", ".", "[0]", "[1]", "first()", "last()",

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.wire import encode
+from hub.forwarding import told
 from monitoring.doubts import Doubt
 
 FHIR_JSON = "application/fhir+json"
@@ -106,8 +107,11 @@ def said(diagnostics: str, doubts: Sequence[Doubt] = ()) -> dict[str, Any]:
 
 
 def base_of(configured: str | None, request: Request) -> str:
-    """Where `/fhir` of this service is: below the public address when it is set, else below the one that was asked."""
+    """Where `/fhir` of this service is: below the public address when it is set, else below the one that was asked, as
+    a trusted proxy tells it."""
     scope = request.scope
+    if configured is None and (trusted := request.app.state.runtime.settings.trusted_proxies) is not None:
+        configured = told(request, trusted)
     # Not `request.base_url`, which takes a URL apart and puts it together again; the host was checked on the way in.
     asked = f"{scope['scheme']}://{request.headers['host']}{scope.get('root_path', '').rstrip('/')}"
     return f"{configured or asked}/fhir"

@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     base_url: str | None = Field(
         default=None, description="Public address without a trailing slash, when behind a proxy."
     )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Networks of proxies whose Forwarded headers are believed, comma-separated: 10.0.0.0/8.",
+    )
     secret: SecretStr | None = Field(
         default=None, description="Signs paging cursors; made and kept in data_dir when absent."
     )
@@ -62,7 +66,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
-    @field_validator("subscription_networks")
+    @field_validator("subscription_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: str | None) -> str | None:
         for one in (value or "").split(","):

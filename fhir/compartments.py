@@ -38,5 +38,11 @@ def within(spec: ResourceSpec, compartment: Compartment) -> Sql:
     return any_of(parts)
 
 
+def last(limit: Sql) -> Sql:
+    """*limit*, what the actor may see, as a test of the rows that a compartment has: as it is, PostgreSQL makes a join
+    of it, and begins with everybody whom the actor may see."""
+    return Sql(f"({limit.text}) IS TRUE", limit.params)
+
+
 def _belongs(spec: ResourceSpec, owner: str) -> bool:
     return spec.in_patient_compartment if owner == "Patient" else owner in spec.compartments

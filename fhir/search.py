@@ -12,7 +12,7 @@ from fhir import rows as rows_of
 from fhir import store
 from fhir.asked import PAGE_SIZE, Query, Request, instant_of, size_of, taken_apart, warnings
 from fhir.codes import gathered
-from fhir.compartments import Compartment, types_in, within
+from fhir.compartments import Compartment, last, types_in, within
 from fhir.conditions import ALWAYS, all_of
 from fhir.criteria import Criteria, is_selective
 from fhir.includes import included
@@ -59,7 +59,7 @@ async def search(
     criteria.late = []
     where = [Sql(*limit), *_conditions(criteria, spec, request, lenient)]
     if compartment is not None:
-        where.append(within(spec, compartment))
+        where = [last(where[0]), *where[1:], within(spec, compartment)]
     condition, late = all_of(where), all_of(criteria.late)
     whole = [(type_, all_of([condition, late]))]
     sorts = _order(spec, request, visible, lenient)
@@ -121,7 +121,7 @@ async def across(
     for type_ in types:
         where = [permitted(type_, "r", visible), *_conditions(criteria, SPECS[type_], request, lenient)]
         if compartment is not None:
-            where.append(within(SPECS[type_], compartment))
+            where = [last(where[0]), *where[1:], within(SPECS[type_], compartment)]
         conditions.append((type_, all_of(where)))
     if request.order is not None and request.order.removeprefix("-") != "_id":
         said = f"several types are sorted by _id, not by '{request.order[:80]}'"

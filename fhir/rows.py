@@ -61,7 +61,8 @@ async def of_type(
         source, params, where = f"{table} r", (), all_of([condition, late, later, unchanged])
     columns = ", ".join(f"{sort.expression} AS k{number}" for number, sort in enumerate(sorts))
     keys = "r.keys" if with_keys else "'{}'::text[] AS keys"
-    # The page is cut before bodies are fetched: the limit must not be left to the plan of a join. Never prepared: the
+    # The page is cut before bodies are fetched, and these row by row (fenced): the limit must not be left to the plan of
+    # a join, which may be one that reads all versions of the type in order. Never prepared: the
     # plan must fit the values, since one code may stand for ten rows and another for half the table.
     page = Sql(
         f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}, {columns} FROM {source} WHERE {where.text}"
@@ -72,7 +73,8 @@ async def of_type(
     texts = ", ".join(f"r.k{number}::text" for number in range(len(sorts)))
     result = await pg.execute(
         f"SELECT r.id, r.version, r.updated, r.patient_id, v.body, r.keys, ARRAY[{texts}], {NOW} FROM ({page.text}) r"
-        f" JOIN resource_version v ON v.type = '{type_}' AND v.id = r.id AND v.version = r.version ORDER BY {outer}",
+        f" CROSS JOIN LATERAL (SELECT body FROM resource_version WHERE type = '{type_}' AND id = r.id"
+        f" AND version = r.version OFFSET 0) v ORDER BY {outer}",
         page.params,
         prepare=False,
     )

@@ -165,3 +165,11 @@ async def test_a_page_costs_what_it_holds(filled: Database, order: str) -> None:
     plan, page = await plans(filled, f"Observation?{link}", everything)
     assert len(page.entries) == 20
     assert "Seq Scan" not in plan
+
+
+async def test_bodies_are_fetched_for_the_page_alone_whatever_joins_seem_cheap(filled: Database) -> None:
+    async with filled.transaction() as tx:
+        await tx.pg.execute("SET LOCAL enable_nestloop = off")
+        plan, page = await explained(tx.pg, "Patient?name=given7&_count=20", everything)
+    assert len(page.entries) == 20
+    assert f"actual rows={PEOPLE}" not in plan, plan

@@ -58,8 +58,13 @@ async def mixed(place: Place, seconds: float) -> Row:
                 return
             await one(connection, kind)
 
+    async def once(connection: Connection) -> None:
+        for kind in KINDS:
+            await one(connection, kind)
+
     async with connections(place.setting.port, CONNECTIONS) as made:
-        await asyncio.gather(*(work(c, at % len(KINDS), time.perf_counter() + 0.5) for at, c in enumerate(made)))
+        # Once round, so that every process has compiled every type.
+        await asyncio.gather(*(once(c) for c in made))
         for some in (*times.values(), *by_type.values()):
             some.clear()
         processor = Processor(place.setting)

@@ -98,7 +98,9 @@ def _in_format(body: bytes, format_: Format) -> bytes:
 
 def _named(format_: str) -> bool | None:
     """Whether `_format` names XML; None for what is neither. A + that was not escaped arrives as a space."""
-    media = format_.strip().replace(" ", "+").partition(";")[0].lower()
+    media, *options = (piece.strip().replace(" ", "+").lower() for piece in format_.split(";"))
+    if any(one.startswith("fhirversion=") and one != "fhirversion=4.0" for one in options):
+        return None
     if media in JSON_TYPES or media == "json":
         return False
     return True if media in XML_TYPES or media == "xml" else None

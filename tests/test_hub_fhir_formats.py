@@ -92,6 +92,11 @@ class TestWhatIsAskedFor:
         json = await ask(rest.system, "GET", "/Patient?_format=json&_count=1", accept=FHIR_XML)
         assert decode(json.content)["type"] == "searchset"
 
+    @pytest.mark.parametrize("name", ["html", "application/fhir+xml;fhirVersion=5.0", "ttl", ""])
+    async def test_a_format_that_is_not_spoken(self, rest: Rest, name: str) -> None:
+        answer = await rest.nobody("GET", f"/metadata?_format={quote(name, safe='')}")
+        assert answer.status_code == 406
+
     async def test_pretty(self, rest: Rest) -> None:
         for accept in (FHIR_XML, "application/fhir+json"):
             plain = await ask(rest.nobody, "GET", "/metadata", accept=accept)

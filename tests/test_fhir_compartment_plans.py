@@ -12,11 +12,20 @@ from fhir.latest import latest
 from fhir.paging import Cursor
 from fhir.plans import Explaining
 from fhir.search import across, search
-from fhir.store import Connection, Visible
+from fhir.store import Connection, Sql, Visible
 from hub.db import Database
 
 SECRET = b"plans"
 PERSON = ("Patient", "p7")
+# Somebody cares for this person and for one other, who measures all day long.
+OF_ANOTHER = f"""
+INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date)
+SELECT 'b' || n, 1, now(), 'busy', ARRAY['status=final', 'code=2', 'subject=Patient/busy'],
+       tstzrange(now() - n * interval '1 minute', now())
+FROM generate_series(1, {READINGS}) AS n;
+INSERT INTO access (subject, patient_id, source, basis)
+VALUES ('Practitioner/coach', 'p7', 'CareTeam/a', 'team'), ('Practitioner/coach', 'busy', 'CareTeam/b', 'team')
+"""
 Ask = Callable[[Connection, Visible], Awaitable[Any]]
 
 
@@ -26,8 +35,15 @@ async def filled(database: Database) -> AsyncIterator[Database]:
         for statement in FILL.split(";"):
             if statement.strip():
                 await tx.pg.execute(statement)
+        for statement in OF_ANOTHER.split(";"):
+            await tx.pg.execute(statement)
         await tx.pg.execute("ANALYZE")
     yield database
+
+
+def of_two(type_: str, alias: str) -> Sql | None:
+    related = f"EXISTS (SELECT 1 FROM access WHERE access.patient_id = {alias}.patient_id AND access.subject = ANY(%s))"
+    return Sql(related, (["Practitioner/coach"],))
 
 
 async def listed(pg: Connection, visible: Visible) -> Any:
@@ -51,7 +67,7 @@ async def newest(pg: Connection, visible: Visible) -> Any:
     return await latest(pg, [("patient", "p7")], 3, visible, "https://x")
 
 
-@pytest.mark.parametrize("visible", [everything, of_the_hub])
+@pytest.mark.parametrize("visible", [everything, of_the_hub, of_two])
 @pytest.mark.parametrize("ask", [listed, coded, of_all_types, all_of_it, newest])
 async def test_it_begins_with_the_person(filled: Database, ask: Ask, visible: Visible) -> None:
     async with filled.transaction() as tx:

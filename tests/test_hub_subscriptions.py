@@ -24,7 +24,7 @@ from subscribing import (
 from fhir.store import Change, new_id
 from hub import doctor, flows
 from hub.identity import IMPORTER
-from hub.subscriptions import signature
+from hub.subscriptions import events, signature
 from hub.subscriptions.topics import TOPICS
 
 JSON = dict[str, Any]
@@ -254,6 +254,21 @@ class TestAskingAgain:
         assert [
             one.rpartition("/")[2] for one in focuses((await hub.rest.system("POST", path, posted_)).json())
         ] == stored[3:]
+
+    async def test_what_is_too_old_is_said_to_be_gone(self, hub: World) -> None:
+        patient = await hub.rest.patient()
+        mine = await hub.subscribe(hub.rest.system, **hub.topical("reading-received"))
+        for n in range(3):
+            await posted(hub.rest.system, pulse(patient, str(70 + n)))
+        await hub.deliver()
+        async with hub.rest.database.transaction() as tx:
+            await tx.pg.execute("UPDATE subscription_event SET at = at - interval '31 days' WHERE number < 3")
+            await events.forget_old(tx)
+        path = f"/Subscription/{mine['id']}/$events"
+        assert numbers((await hub.rest.system("GET", path)).json()) == [3]
+        gone = await hub.rest.system("GET", f"{path}?eventsSinceNumber=2")
+        assert gone.status_code == 410
+        assert "eventsSinceNumber=3" in gone.text
 
     @pytest.mark.parametrize("query", ["eventsSinceNumber=x", "content=all", "since=3"])
     async def test_what_is_not_understood(self, hub: World, query: str) -> None:

@@ -221,6 +221,11 @@ class TestTopics:
         hub.ahead = timedelta(seconds=61)
         await hub.deliver()
         assert [one.kind for one in hub.receiver.requests] == ["handshake", "heartbeat"]
+        hub.ahead = timedelta(seconds=122)
+        await posted(hub.rest.system, pulse(await hub.rest.patient()))
+        await hub.deliver()
+        await hub.deliver()
+        assert hub.receiver.requests[-1].kind == "event-notification"
 
     async def test_its_end_is_told(self, hub: World) -> None:
         end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()

@@ -66,7 +66,12 @@ async def again(call: Call) -> Response:
     async with call.runtime.database.transaction() as tx:
         standing = await _one(tx, call)
         shown = visible(call.actor)
-        found = await events.read(tx.pg, standing.id, standing.type, shown, since - 1, until, MOST_EVENTS)
+        oldest = await events.oldest(tx.pg, standing.id) or standing.events + 1
+        if since < oldest and "eventsSinceNumber" in given:
+            text = f"events are kept for {events.KEPT} days: send eventsSinceNumber={oldest} or more"
+            raise refuse(410, "deleted", text, "eventsSinceNumber")
+        after = max(since, oldest) - 1
+        found = await events.read(tx.pg, standing.id, standing.type, shown, after, until, MOST_EVENTS)
         last = found[-1][0].number if found else standing.events
         if last < min(until or standing.events, standing.events):
             text = f"that is too much for one reply, which ends at event {last}: send eventsUntilNumber={last}"

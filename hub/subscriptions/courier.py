@@ -196,7 +196,7 @@ class Courier:
                     number = batch[-1].number
                 elif not await self._derived(standing.id, version, horizon):
                     break
-            if self._heartbeat_due(standing):
+            if due and not number:
                 await self._say(standing, target, "heartbeat")
 
     async def _derived(self, id_: str, version: int, horizon: int) -> int:
@@ -346,6 +346,8 @@ async def keep(database: Database, policy: Policy, public: str | None, every: fl
                 await _deliver(database, policy, base_url, every)
         except psycopg.Error as error:
             log.warning("subscriptions wait for the database", kind=type(error).__name__)
+        except Exception as error:  # the outermost place of this task: without it nobody would be told any more
+            log.error("subscriptions stopped, and go on", **told(error))
         await asyncio.sleep(min(STANDBY, every * 4))
 
 

@@ -134,6 +134,13 @@ async def leave(
     return [event for event, _, _ in found]
 
 
+async def oldest(pg: Connection, subscription_id: str) -> int | None:
+    """The number of the first event that is still kept."""
+    rows = await pg.execute("SELECT min(number) FROM subscription_event WHERE subscription_id = %s", (subscription_id,))
+    row = await rows.fetchone()
+    return None if row is None else row[0]
+
+
 async def forget_old(tx: Tx) -> None:
     """Remove events that are older than `KEPT` days and have arrived."""
     await tx.pg.execute(

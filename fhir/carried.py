@@ -5,9 +5,10 @@ the code system of the same name; `_SYSTEMS` has the others, after the `compose`
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from fhir.codes import carried_codes
+import msgspec
 
 JSON = dict[str, Any]
 
@@ -46,6 +47,13 @@ _OF_FHIR_TIMING = frozenset({"MORN", "MORN.early", "MORN.late", "NOON", "AFT", "
                              "EVE.early", "EVE.late", "NIGHT", "PHS"})  # fmt: skip
 # Systems of which a value set holds a part only, so that the hub does not know them whole.
 _IN_PART = frozenset({"http://unitsofmeasure.org", f"{_HL7}v3-TimingEvent"})
+
+
+@cache
+def carried_codes() -> dict[str, list[str]]:
+    """Codes by the address of their value set."""
+    raw = msgspec.json.decode((Path(__file__).parent / "data" / "required-bindings.json").read_bytes())
+    return {name.partition("|")[0]: codes for name, codes in raw["valueSets"].items()}
 
 
 def _system(name: str, code: str) -> str:

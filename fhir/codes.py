@@ -8,24 +8,18 @@ that R4 binds elements to are carried with the definitions, so
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from fhir.outcome import Refusal
 from fhir.registry import SPECS
 from fhir.store import ID, Connection, Visible
+from fhir.terminology import DEEPEST, MOST_CODES, Terms
 from fhir.wire import decode
 from fhir.written import bad, bar_split, split, too_much, unescaped
 
 JSON = dict[str, Any]
 Code = tuple[str, str]
 
-# A value set with more codes would be a search with as many keys.
-MOST_CODES = 10_000
-# How far value sets may be made of others.
-DEEPEST = 5
 _NAMED = re.compile(r"(?:^|[:.])[\w-]+:(in|not-in|above|below)$")
 _IN_FILTER = re.compile(r'\b(?:in|ni|ss|sb)\s+(?:"((?:[^"\\]|\\.)*)"|([^\s()]+))')
 
@@ -39,10 +33,11 @@ class CodeSets:
 
     def value_set(self, type_: str, written: str, name: str) -> list[Code]:
         """Its codes. Refusal 400 when the hub has no such value set, or cannot tell its codes."""
+        terms = Terms(self.value_sets, self.systems)
         try:
-            codes = self._expanded(name, 0)
-        except LookupError as error:
-            raise bad(type_, written, str(error.args[0])) from None
+            codes = [concept.key for concept in terms.codes(terms.value_set(name))]
+        except Refusal as refusal:
+            raise bad(type_, written, refusal.issues[0].diagnostics) from None
         if len(codes) > MOST_CODES:
             raise too_much(type_, written, f"'{name[:100]}' has more than {MOST_CODES} codes")
         return codes
@@ -50,109 +45,32 @@ class CodeSets:
     def hierarchy(self, type_: str, written: str, modifier: str, value: str) -> list[Code]:
         """The code itself with all below or above it."""
         system, bar, code = bar_split(value)
-        known = self.systems.get(system)
-        if not bar or known is None:
-            said = f"no CodeSystem is stored here that says what is {modifier} '{value[:100]}': name system|code of one"
-            raise bad(type_, written, said)
-        parents = _parents(known)
-        if code not in parents:
+        if not bar:
+            raise bad(type_, written, f"name the system of '{value[:100]}' too: system|code")
+        try:
+            concepts = Terms(self.value_sets, self.systems).concepts(system)
+        except Refusal as refusal:
+            raise bad(type_, written, refusal.issues[0].diagnostics) from None
+        if code not in concepts:
             raise bad(type_, written, f"'{code[:80]}' is no code of {system}")
-        return [(system, one) for one in (_below(parents, code) if modifier == "below" else _above(parents, code))]
-
-    def _expanded(self, name: str, depth: int) -> list[Code]:
-        if depth > DEEPEST:
-            raise LookupError(f"'{name[:100]}' is made of value sets more than {DEEPEST} deep")
-        stored = self.value_sets.get(name)
-        if stored is None:
-            carried = carried_codes().get(name.partition("|")[0])
-            if carried is None:
-                raise LookupError(f"no ValueSet '{name[:100]}' is stored here that you may see, and none is carried")
-            # HL7 says these without a system: elements of type `code` imply it.
-            return [("", code) for code in carried]
-        compose = stored.get("compose")
-        if compose is None:
-            return list(_contained(stored.get("expansion", {}).get("contains", ())))
-        found = dict.fromkeys(code for part in compose.get("include", ()) for code in self._part(part, depth))
-        for part in compose.get("exclude", ()):
-            for code in self._part(part, depth):
-                found.pop(code, None)
-        return list(found)
-
-    def _part(self, part: JSON, depth: int) -> Iterable[Code]:
-        system = part.get("system")
-        sets = [set(self._expanded(name, depth + 1)) for name in part.get("valueSet", ())]
-        if system is None:
-            return sorted(set.intersection(*sets)) if sets else ()
-        if "concept" in part:
-            codes: Iterable[str] = [concept["code"] for concept in part["concept"]]
-        else:
-            known = self.systems.get(system)
-            if known is None:
-                raise LookupError(f"the value set takes codes of {system[:100]}, whose CodeSystem is not stored here")
-            parents = _parents(known)
-            codes = list(parents)
-            for one in part.get("filter", ()):
-                codes = [code for code in codes if code in _filtered(parents, one)]
-        return [(system, code) for code in codes if all((system, code) in others for others in sets)]
+        related = {one: list(concept.parents) for one, concept in concepts.items()}
+        if modifier == "below":
+            children: dict[str, list[str]] = {}
+            for one, parents in related.items():
+                for parent in parents:
+                    children.setdefault(parent, []).append(one)
+            related = children
+        return [(system, one) for one in _reached(related, code)]
 
 
-@cache
-def carried_codes() -> dict[str, list[str]]:
-    """The value sets of R4's required bindings."""
-    raw = msgspec.json.decode((Path(__file__).parent / "data" / "required-bindings.json").read_bytes())
-    return {name.partition("|")[0]: codes for name, codes in raw["valueSets"].items()}
-
-
-def _filtered(parents: Mapping[str, Sequence[str]], one: JSON) -> set[str]:
-    operator, value = one.get("op"), one.get("value", "")
-    if one.get("property") == "concept" and operator in ("is-a", "descendent-of") and value in parents:
-        return set(_below(parents, value)) - ({value} if operator == "descendent-of" else set())
-    if one.get("property") in ("concept", "code") and operator == "in":
-        return set(value.split(","))
-    raise LookupError(f"a filter of the value set is not understood: {one.get('property')} {operator} {value[:60]}")
-
-
-def _contained(items: Iterable[JSON]) -> Iterable[Code]:
-    for item in items:
-        if "code" in item and not item.get("abstract"):
-            yield item.get("system", ""), item["code"]
-        yield from _contained(item.get("contains", ()))
-
-
-def _parents(system: JSON) -> dict[str, list[str]]:
-    """Each code with those right above it: where it stands, and what its properties say."""
-    parents: dict[str, list[str]] = {}
-
-    def walk(concepts: Iterable[JSON], above: list[str]) -> None:
-        for concept in concepts:
-            said = [one["valueCode"] for one in concept.get("property", ()) if _is_parent(one)]
-            parents.setdefault(concept["code"], []).extend([*above, *said])
-            walk(concept.get("concept", ()), [concept["code"]])
-
-    walk(system.get("concept", ()), [])
-    return parents
-
-
-def _is_parent(one: JSON) -> bool:
-    return one.get("code") in ("parent", "subsumedBy") and "valueCode" in one
-
-
-def _above(parents: Mapping[str, Sequence[str]], code: str) -> list[str]:
+def _reached(related: Mapping[str, Sequence[str]], code: str) -> list[str]:
     found, waiting = dict[str, None](), [code]
     while waiting:
         one = waiting.pop()
         if one not in found:
             found[one] = None
-            waiting += parents.get(one, ())
+            waiting += related.get(one, ())
     return list(found)
-
-
-def _below(parents: Mapping[str, Sequence[str]], code: str) -> list[str]:
-    children: dict[str, list[str]] = {}
-    for child, above in parents.items():
-        for one in above:
-            children.setdefault(one, []).append(child)
-    return _above(children, code)
 
 
 async def gathered(pg: Connection, query: Sequence[tuple[str, str]], visible: Visible) -> CodeSets:

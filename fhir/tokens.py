@@ -12,7 +12,7 @@ from fhir.wire import encode
 from fhir.written import Asked, bad, bar_split, split, unescaped
 
 # Where HL7 keeps the systems of elements of type `code`: `status=http://hl7.org/fhir/observation-status|final`.
-_HL7 = "http://hl7.org/fhir/"
+_HL7 = ("http://hl7.org/fhir/", "http://terminology.hl7.org/CodeSystem/", "http://unitsofmeasure.org")
 _TRUTH = "http://terminology.hl7.org/CodeSystem/special-values"
 
 

@@ -41,6 +41,8 @@ from fhir.written import Asked, NotUnderstood, bad, bar_split, listed, split, to
 # How many links a chain may have, and how many values one parameter: beyond it a search only costs.
 LONGEST_CHAIN = 4
 MOST_VALUES = 2_000
+# References beyond so many are not expected to leave few rows.
+MANY = 50
 
 
 class Criteria:
@@ -60,6 +62,8 @@ class Criteria:
         self.late: list[Sql] | None = None
         # Whether the rows are those of one person, which an index has in the order of dates.
         self.one_person = False
+        # Whether one parameter names many: each of them leaves few rows, all of them perhaps half the table.
+        self.wide = False
         # `_filter` compares in ways that no modifier says.
         self._filtering = False
         self._numbers = count(1)
@@ -164,17 +168,19 @@ class Criteria:
     ) -> Sql:
         if asked.modifier == "identifier":
             return identified(alias, param, values)
+        targets = self._targets(param, asked)
+        wanted = [one for value in values for one in self._references(spec, param, asked, unescaped(value), targets)]
         if asked.modifier in ("above", "below"):
-            wanted = [one for value in values for one in self._references(spec, param, asked, unescaped(value))]
             return any_of([in_hierarchy(spec, alias, param, asked, one, self.visible, self._alias()) for one in wanted])
-        wanted = [one for value in values for one in self._references(spec, param, asked, unescaped(value))]
-        if alias == "r" and len(wanted) == 1 and about_patient(spec, param):
-            self.one_person = True
+        if alias == "r":
+            self.one_person |= len(wanted) == 1 and about_patient(spec, param)
+            self.wide |= len(values) > MANY
         return to_any_of(spec, alias, param, wanted)
 
-    def _references(self, spec: ResourceSpec, param: SearchParam, asked: Asked, value: str) -> list[str]:
-        """The references that *value* stands for: `1` may be of any type that the parameter allows."""
-        targets = self._targets(param, asked)
+    def _references(
+        self, spec: ResourceSpec, param: SearchParam, asked: Asked, value: str, targets: Sequence[str]
+    ) -> list[str]:
+        """The references that *value* stands for: `1` may be of any of *targets*."""
         if self.base_url and value.startswith(self.base_url):
             value = value[len(self.base_url) :]
         value = value.split("/_history/", 1)[0]

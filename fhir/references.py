@@ -1,5 +1,6 @@
 """Conditions on references: to one of several, to whoever has an identifier, to a place in a hierarchy."""
 
+import re
 from collections.abc import Sequence
 
 from fhir.conditions import NEVER, has_key
@@ -8,6 +9,7 @@ from fhir.registry import ONLY_PATIENT, SPECS, ResourceSpec, SearchParam
 from fhir.store import ID, Sql, Visible
 from fhir.written import Asked, bad, bar_split, listed
 
+_PATIENT = re.compile(rf"Patient/{ID.pattern}")
 _PARENTS = ("partof", "part-of")
 
 
@@ -28,7 +30,7 @@ def identified(alias: str, param: SearchParam, values: Sequence[str]) -> Sql:
 def to_any_of(spec: ResourceSpec, alias: str, param: SearchParam, wanted: Sequence[str]) -> Sql:
     """References that are one of *wanted*, as they stand in the index."""
     patients = [reference.removeprefix("Patient/") for reference in wanted]
-    if about_patient(spec, param) and all(f"Patient/{id_}" in wanted and ID.fullmatch(id_) for id_ in patients):
+    if about_patient(spec, param) and all(map(_PATIENT.fullmatch, wanted)):
         # The same rows as by the key, through an index that is smaller and in the order of dates.
         if len(patients) == 1:
             return Sql(f"{alias}.patient_id = %s", (patients[0],))

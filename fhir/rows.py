@@ -61,9 +61,9 @@ async def of_type(
         source, params, where = f"{table} r", (), all_of([condition, late, later, unchanged])
     columns = ", ".join(f"{sort.expression} AS k{number}" for number, sort in enumerate(sorts))
     keys = "r.keys" if with_keys else "'{}'::text[] AS keys"
-    # The page is cut before bodies are fetched, and these row by row (fenced): the limit must not be left to the plan of
-    # a join, which may be one that reads all versions of the type in order. Never prepared: the
-    # plan must fit the values, since one code may stand for ten rows and another for half the table.
+    # The page is cut before bodies are fetched, and these row by row (fenced): the limit must not be left to the plan
+    # of a join, which may be one that reads all versions of the type in order. Never prepared: the plan must fit the
+    # values, since one code may stand for ten rows and another for half the table.
     page = Sql(
         f"SELECT r.id, r.version, r.updated, r.patient_id, {keys}, {columns} FROM {source} WHERE {where.text}"
         f" ORDER BY {order} LIMIT %s",

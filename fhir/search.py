@@ -75,9 +75,10 @@ async def search(
     start = Since.read(since) if since is not None else None
     same = unchanged(start) if start is not None else ALWAYS
     rows: list[Row] = []
-    if criteria.late and not fenced and not in_order and all(sort.made is None for sort in sorts):
-        # A code and a value may go together always or never, which no statistics tell: look at the first rows, then
-        # begin with what the indexes find.
+    uncertain = bool(criteria.late) and not fenced and not in_order and all(sort.made is None for sort in sorts)
+    if uncertain or (criteria.wide and sorts[0].expression == "r.id"):
+        # A code and a value, or a code and a thousand people, may go together always or never, which no statistics
+        # tell: look at the first rows, then begin with what the indexes find.
         fenced = True
         first = LOOKED_AT_FIRST
         rows = await of_type(pg, type_, condition, sorts, after, more, False, with_keys, late, first, same)

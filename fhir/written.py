@@ -28,8 +28,8 @@ class Asked:
 
 def split(value: str, mark: str = ",") -> list[str]:
     r"""The values between the marks, still escaped: `a\,b,c` -> `["a\\,b", "c"]`."""
-    if mark not in value:
-        return [value]
+    if "\\" not in value:
+        return value.split(mark)
     values, start, escaped = [], 0, False
     for position, character in enumerate(value):
         if escaped:

@@ -173,3 +173,14 @@ async def test_bodies_are_fetched_for_the_page_alone_whatever_joins_seem_cheap(f
         plan, page = await explained(tx.pg, "Patient?name=given7&_count=20", everything)
     assert len(page.entries) == 20
     assert f"actual rows={PEOPLE}" not in plan, plan
+
+
+@pytest.mark.parametrize("code", ["3", "none"])
+async def test_a_code_of_many_people_costs_a_page_or_what_the_indexes_find(filled: Database, code: str) -> None:
+    """Together they may be half the table or nothing: neither is read to the end in the hope of a full page."""
+    people = ",".join(f"p{n}" for n in range(2, 2 * 1001, 2))
+    plan, page = await plans(filled, f"Observation?code={code}&patient={people}&_count=20", everything)
+    assert len(page.entries) == (20 if code == "3" else 0)
+    read = [int(rows) for rows in re.findall(r"r_observation\w*.*actual rows=(\d+)", plan)]
+    assert max(read) <= (search.LOOKED_AT_FIRST if code == "3" else 20_000), plan
+    assert not scanned(plan)

@@ -64,15 +64,16 @@ def _convert(resource: dict[str, Any], inner: Callable[[type, Any], Any], held: 
     # Decimal counts as a type of its own, so that text is not taken for one.
     msgspec.convert(resource, struct, builtin_types=(Decimal,), dec_hook=inner)
     rules = _rules[type_name]
-    if rules.always or not rules.triggers.isdisjoint(resource):
+    if (rules.always or not rules.triggers.isdisjoint(resource)) and (doubtful := rules.doubtful(resource)):
         scope = Scope(resource, resource)
         if "contained" in resource:
             # ref-1, and more: whatever looks like `#id` here names a contained resource.
             scope.memo[SAID] = said = set(local_references(resource))
             if not said.issubset([f"#{one.get('id')}" for one in resource["contained"]]):
                 raise msgspec.ValidationError
-        if rules.broken(resource, scope):
-            raise msgspec.ValidationError
+        for rule in doubtful:
+            if not rule.holds(resource, scope):
+                raise msgspec.ValidationError
     if "meta" in resource and (urls := profiles.claimed(resource)):
         for _ in profiles.broken(resource, Scope(resource, resource), type_name, urls):
             raise msgspec.ValidationError
@@ -155,7 +156,7 @@ def _untyped_struct(model: Model, shape: Shape, limit: frozenset[str] | None) ->
         required = element.required or (shape.path, element.name) in coded
         fields.append((field, Any) if required else (field, Any, None))
     # Last, for they are rare: members are looked for in the order of the fields.
-    fields += [(f"_{e.name}", Any, None) for e in shape.elements.values() if e.primitive and not e.many]
+    fields += [(f"_{element.name}", Any, None) for element in shape.elements.values() if _may_be_extended(element)]
     return msgspec.defstruct(
         shape.path.replace(".", "_"),
         fields,
@@ -184,31 +185,25 @@ def _checked(checks: list[Check]) -> dict[str, Any] | None:
 
 
 def _one_of_each(shape: Shape) -> Iterator[Check]:
-    def names(choice: Choice) -> list[str]:
-        return [n for name in choice.names for n in ([name, f"_{name}"] if shape.elements[name].primitive else [name])]
-
-    def one_of(present: list[str], required: bool) -> Check:
-        size = len(present)
-        # The first stands twice, so that attrgetter always returns a tuple.
-        values_of = attrgetter(*present, present[0])
-        allowed = (size - 1,) if required else (size - 1, size)
+    def one_of(choice: Choice) -> Check:
+        values_of = attrgetter(*choice.names)
+        size = len(choice.names)
+        allowed = (size - 1,) if choice.required else (size - 1, size)
 
         def check(self: Any) -> None:
-            values = values_of(self)
-            if values.count(None) - (values[-1] is None) not in allowed:
+            if values_of(self).count(None) not in allowed:
                 raise ValueError("one of the choice")
 
         return check
 
-    for choice in shape.choices:
-        yield one_of(names(choice), choice.required)
+    # Every choice of R4 has two names or more, so that attrgetter gives a tuple.
+    return map(one_of, shape.choices)
 
 
 def _held(model: Model, shape: Shape) -> Iterator[Check]:
     if shape.path in SERVED:
         return
-    rules = invariants_of(model)
-    for rule in (*rules.always, *rules.by_trigger):
+    for rule in invariants_of(model).every:
         # Where nothing is contained, the pattern of references leaves `#id` to the full half.
         if rule.key != "ref-1":
             fields = {name: _field(name) for name in rule.reads if _has_field(shape, name)}
@@ -216,8 +211,12 @@ def _held(model: Model, shape: Shape) -> Iterator[Check]:
 
 
 def _has_field(shape: Shape, name: str) -> bool:
-    # The `_name` of an array of primitives is left to the full half.
-    return not (name.startswith("_") and shape.elements[name[1:]].many)
+    return not name.startswith("_") or _may_be_extended(shape.elements[name[1:]])
+
+
+def _may_be_extended(element: Element) -> bool:
+    """Whether the struct has a `_name` for it: extended arrays and choices are rare, and left to the full half."""
+    return element.primitive and not element.many and element.choice is None
 
 
 def _unless_doubtful(rule: Invariant, condition: Condition, fields: dict[str, str]) -> Check:

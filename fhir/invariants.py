@@ -31,7 +31,10 @@ class Condition:
     absent: frozenset[str]
 
     def meets(self, node: JSON) -> bool:
-        return self.absent.isdisjoint(node) and not any(names.isdisjoint(node) for names in self.present)
+        for names in self.present:
+            if names.isdisjoint(node):
+                return False
+        return self.absent.isdisjoint(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +57,20 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class Invariants:
-    """All of one shape. Those *by_trigger* matter only to an object with one of *triggers*."""
+    """All of one shape: those that are asked *always*, and those that matter only where a member is, by its name."""
 
+    every: tuple[Invariant, ...]
     always: tuple[Invariant, ...]
-    by_trigger: tuple[Invariant, ...]
+    by_trigger: dict[str, list[Invariant]]
     triggers: frozenset[str]
 
-    def doubtful(self, node: JSON) -> Iterator[Invariant]:
-        for invariant in self.always:
-            if invariant.in_doubt(node):
-                yield invariant
+    def doubtful(self, node: JSON) -> list[Invariant]:
+        found = [invariant for invariant in self.always if invariant.in_doubt(node)]
         if not self.triggers.isdisjoint(node):
-            for invariant in self.by_trigger:
-                if invariant.in_doubt(node):
-                    yield invariant
+            for name, invariants in self.by_trigger.items():
+                if name in node:
+                    found += [one for one in invariants if one not in found and one.in_doubt(node)]
+        return found
 
     def broken(self, node: JSON, scope: Scope) -> list[Invariant]:
         """Those that *node*, whose structure is right, breaks."""
@@ -85,14 +88,15 @@ def invariants_of(model: Model) -> Invariants:
 def of_rows(shape: Shape, rows: Iterable[Sequence[str]]) -> Invariants:
     """The rules in *rows*: key, what it demands in words, FHIRPath."""
     found = [_invariant(shape, key, human, expression) for key, human, expression in rows]
-    always = tuple(one for one in found if not _trigger(one))
-    triggered = tuple(one for one in found if _trigger(one))
-    triggers = frozenset(name for one in triggered for condition in one.doubts for name in _rarest(condition))
-    return Invariants(always, triggered, triggers)
-
-
-def _trigger(invariant: Invariant) -> bool:
-    return all(condition.present for condition in invariant.doubts)
+    always = []
+    by_trigger: dict[str, list[Invariant]] = {}
+    for one in found:
+        if not all(condition.present for condition in one.doubts):
+            always.append(one)
+            continue
+        for name in {name: None for condition in one.doubts for name in sorted(_rarest(condition))}:
+            by_trigger.setdefault(name, []).append(one)
+    return Invariants(tuple(found), tuple(always), by_trigger, frozenset(by_trigger))
 
 
 def _rarest(condition: Condition) -> frozenset[str]:

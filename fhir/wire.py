@@ -29,7 +29,7 @@ _POSITION = re.compile(r" \(byte (\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one walk over a decoded value finds: how many object keys, whether an object or array is empty."""
+    """What one walk over a decoded value finds: how many object keys, whether an object is empty."""
 
     keys: int
     hollow: bool
@@ -51,7 +51,7 @@ def decode_array(raw: bytes) -> list[Any]:
 
 
 def read(raw: bytes) -> tuple[dict[str, Any], bool]:
-    """`decode`, and whether an object or array in it is empty, which FHIR allows nowhere."""
+    """`decode`, and whether an object in it is empty, which FHIR allows nowhere."""
     return _read(raw, dict, "object")
 
 
@@ -68,12 +68,12 @@ def _read(raw: bytes, kind: type[Any], name: str) -> tuple[Any, bool]:
         raise refuse(400, "structure", _why_malformed(raw, str(error))) from None
     if not isinstance(value, kind):
         raise refuse(400, "structure", f"the body must be one JSON {name}, it is {_kind(value)}")
-    if b"\\u0000" in raw and holds_nul(value):
+    if b"\\" in raw and b"\\u0000" in raw and holds_nul(value):
         raise refuse(400, "value", "a string holds the NUL character (\\u0000), which cannot be stored")
     # What a device sends is small, and written as we would: then no key was lost, and no walk is needed to see it.
     compact = raw[raw.find(b":") + 1] not in b" \t\r\n"
     if compact and raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH and raw == _encoder.encode(value):
-        return value, b"{}" in raw or b"[]" in raw
+        return value, b"{}" in raw
     survey = survey_of(value)
     if survey.keys != raw.count(b'":') or b'\\":' in raw or _SPACED_COLON.search(raw):
         _refuse_duplicate_keys(raw)
@@ -102,11 +102,10 @@ def survey_of(value: dict[str, Any] | list[Any]) -> Survey:
         for node in level:
             if type(node) is dict:
                 keys += len(node)
+                hollow = hollow or not node
                 children: Iterable[Any] = node.values()
             else:
                 children = node
-            if not node:
-                hollow = True
             for child in children:
                 if type(child) is dict or type(child) is list:
                     below.append(child)

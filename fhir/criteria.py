@@ -62,7 +62,7 @@ class Criteria:
         self.late: list[Sql] | None = None
         # Whether the rows are those of one person, which an index has in the order of dates.
         self.one_person = False
-        # Whether one parameter names many: each of them leaves few rows, all of them perhaps half the table.
+        # Whether what leaves few rows by its kind may leave half the table: a reference to many, whom many refer to.
         self.wide = False
         # `_filter` compares in ways that no modifier says.
         self._filtering = False
@@ -322,8 +322,12 @@ class Criteria:
             return NEVER
         name, where = condition
         if spec.type == "Patient" and about_patient(inner, param):
-            ids = f"SELECT DISTINCT {name}.patient_id FROM r_{type_.lower()} {name} WHERE {where.text}"
-            return Sql(f"{alias}.id = ANY(ARRAY({ids}))", where.params)
+            ids = f"{name}.patient_id FROM r_{type_.lower()} {name} WHERE {where.text}"
+            if alias == "r" and not self._filtering:
+                # Of a code that everybody has, a page of people is found before all who have it.
+                self.wide = True
+                return Sql(f"{alias}.id IN (SELECT {ids})", where.params)
+            return Sql(f"{alias}.id = ANY(ARRAY(SELECT DISTINCT {ids}))", where.params)
         prefixes = [f"{stored}={spec.type}/" for stored in param.stored]
         key_ = f"key{next(self._numbers)}"
         ids = (

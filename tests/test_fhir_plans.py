@@ -184,3 +184,12 @@ async def test_a_code_of_many_people_costs_a_page_or_what_the_indexes_find(fille
     read = [int(rows) for rows in re.findall(r"r_observation\w*.*actual rows=(\d+)", plan)]
     assert max(read) <= (search.LOOKED_AT_FIRST if code == "3" else 20_000), plan
     assert not scanned(plan)
+
+
+@pytest.mark.parametrize("code", ["3", "none"])
+async def test_people_whom_many_refer_to_cost_a_page(filled: Database, code: str) -> None:
+    plan, page = await plans(filled, f"Patient?_has:Observation:patient:code={code}&_count=20", everything)
+    assert len(page.entries) == (20 if code == "3" else 0)
+    read = [int(rows) for rows in re.findall(r"r_observation\w*.*actual rows=(\d+)", plan)]
+    assert max(read) <= 1_000, plan
+    assert not scanned(plan)

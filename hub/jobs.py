@@ -7,7 +7,7 @@ is carried out with its owner's access as it is then: an account that was closed
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,10 +117,10 @@ async def keep(database: Database, works: Mapping[str, Work], wake: asyncio.Even
         job = None
         try:
             wake.clear()
-            job = await claim(database, worker)
+            job = await claim(database, worker, list(works))
             if job is not None:
                 await _carry_out(database, job, works[job.kind], worker)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             log.warning("jobs wait for the database", kind=type(error).__name__)
             job = None
         if job is None:
@@ -130,8 +130,11 @@ async def keep(database: Database, works: Mapping[str, Work], wake: asyncio.Even
                 continue
 
 
-async def claim(database: Database, worker: str) -> Job | None:
-    """The oldest job that nobody has, now this worker's; what has expired is removed on the way."""
+async def claim(database: Database, worker: str, kinds: Sequence[str]) -> Job | None:
+    """The oldest job of these *kinds* that nobody has, now this worker's; what has expired is removed on the way.
+
+    A process of an older version leaves alone what only a newer one can do.
+    """
     async with database.transaction() as tx:
         rows = await tx.pg.execute("SELECT id FROM job WHERE expires <= now() FOR UPDATE SKIP LOCKED LIMIT 20")
         expired = [row[0] for row in await rows.fetchall()]
@@ -141,10 +144,10 @@ async def claim(database: Database, worker: str) -> Job | None:
             f"""UPDATE job SET state = 'running', worker = %s, attempts = attempts + 1,
                     lease = now() + make_interval(secs => %s)
                 WHERE id = (SELECT id FROM job
-                    WHERE state = 'waiting' OR (state = 'running' AND lease < now())
+                    WHERE (state = 'waiting' OR (state = 'running' AND lease < now())) AND kind = ANY(%s)
                     ORDER BY created LIMIT 1 FOR UPDATE SKIP LOCKED)
                 RETURNING {_COLUMNS}""",
-            (worker, LEASE),
+            (worker, LEASE, list(kinds)),
         )
         row = await rows.fetchone()
     return None if row is None else Job(*row)

@@ -102,6 +102,12 @@ class TestCarryingOut:
         assert done.result == {"counted": 3, "by": "Device/ehr"}
         assert done.over
 
+    async def test_what_only_another_version_can_do_is_left_to_it(self, database: Database) -> None:
+        theirs, ours = await start(database, "newer"), await start(database)
+        async with Keeping(database, {"count": count}):
+            await until(database, ours, "done")
+        assert (await job(database, theirs)).state == "waiting"
+
     async def test_a_refusal_is_its_end_and_is_told(self, database: Database) -> None:
         async def refused(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
             raise refuse(403, "forbidden", "not any more")

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 TARGET = Path(__file__).parent / "units.json"
 SPACE = "{http://unitsofmeasure.org/ucum-essence}"
 # What values of a kind are mostly written in, so that the index need not convert them. Any other kind: its first unit.
-PREFERRED = "mm[Hg] Cel kg cm /min % mmol/L g/L L/min mL 10*9/L U/L kg/m2 min mmol g/d mL/min/m2 kcal W J m2 N mol/mol"
+PREFERRED = "mm[Hg] Cel kg cm /min % mmol/L g/L L/min mL 10*9/L U/L kg/m2 min mmol g/d mL/min/m2 kcal W m2 N mol/mol"
 OTHERWISE = {"Cel": (Fraction(1), Fraction("273.15")), "[degF]": (Fraction(5, 9), Fraction("459.67") * Fraction(5, 9))}
 
 Size = tuple[Fraction, tuple[tuple[str, int], ...]]

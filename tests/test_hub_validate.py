@@ -99,6 +99,13 @@ class TestResource:
         [issue] = await found(rest.system, "/Patient/$validate", b'{"resourceType": "Patient"')
         assert issue["code"] == "structure"
 
+    async def test_in_xml(self, rest: Rest) -> None:
+        xml = b'<Patient xmlns="http://hl7.org/fhir"><gender value="x"/></Patient>'
+        headers = {"content-type": "application/fhir+xml", "accept": "application/fhir+json"}
+        answered = await rest.system("POST", "/Patient/$validate", xml, headers)
+        assert answered.status_code == 200
+        assert decode(answered.content)["issue"][0]["expression"] == ["Patient.gender"]
+
     async def test_another_type_than_the_address_says(self, rest: Rest) -> None:
         [issue] = await found(rest.system, "/Patient/$validate", {"resourceType": "Group"})
         assert "expected Patient" in issue["diagnostics"]

@@ -153,6 +153,15 @@ class TestR4:
         async with connected(hub) as socket:
             assert await socket.closed() == websocket.REFUSED
 
+    async def test_threat_so_many_connections_that_nobody_else_is_answered(
+        self, hub: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(websocket, "MOST_SOCKETS", 2)
+        async with connected(hub), connected(hub), connected(hub) as third:
+            assert await third.closed() == websocket.TOO_MANY
+        async with connected(hub) as later:
+            await later.silent()
+
     async def test_a_connection_ends_after_a_while(self, hub: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(websocket, "LONGEST", 0.05)
         async with connected(hub) as socket:

@@ -32,7 +32,7 @@ LOOK = 0.5  # seconds between looks for something to tell
 BINDING = 30.0  # seconds in which a connection must be bound
 LONGEST = 3600.0  # seconds; then it is opened again, with a credential that still holds
 MOST_BOUND = 20
-MOST_SOCKETS = 500  # in one process
+MOST_SOCKETS = 128  # in one process: a quarter of the connections it answers at once (hub.server)
 LONGEST_MESSAGE = 1_000
 
 # Close codes: RFC 6455; 4401 is ours.

@@ -39,6 +39,17 @@ def asked(resource: JSON | None = None, **texts: str) -> JSON:
     }
 
 
+def pulse(person: str) -> JSON:
+    return {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+        "subject": {"reference": f"Patient/{person}"},
+        "effectiveDateTime": "2026-11-21T09:00:00Z",
+        "valueQuantity": {"value": 180, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"},
+    }
+
+
 async def count(rest: Rest, table: str) -> int:
     async with rest.database.transaction() as tx:
         row = await (await tx.pg.execute(f"SELECT count(*) FROM {table}")).fetchone()  # type: ignore[arg-type]
@@ -164,24 +175,27 @@ class TestTheHubsRules:
         person = await rest.patient()
         tables = ("resource_version", "r_patient", "r_observation", "reading", "flag", "notice", "receipt")
         before = [await count(rest, table) for table in tables]
-        spo2 = {
-            "resourceType": "Observation",
-            "status": "final",
-            "code": {"coding": [{"system": "http://loinc.org", "code": "59408-5"}]},
-            "subject": {"reference": f"Patient/{person}"},
-            "effectiveDateTime": "2026-11-21T09:00:00Z",
-            "valueQuantity": {"value": 80, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"},
-        }
         changed = SOUND | {"id": person, "active": False}
         for path, body in (
             ("/Patient/$validate?mode=create", SOUND),
-            ("/Observation/$validate?mode=create", spo2),
+            ("/Observation/$validate?mode=create", pulse(person)),
             (f"/Patient/{person}/$validate?mode=update", changed),
             (f"/Patient/{person}/$validate?mode=delete", None),
         ):
             assert severities(await found(rest.system, path, body)) == ["information"], path
         assert [await count(rest, table) for table in tables] == before
         assert decode((await rest.system("GET", f"/Patient/{person}")).content)["meta"]["versionId"] == "1"
+
+    async def test_a_reading_that_a_device_only_asked_about_is_new_when_it_comes(self, rest: Rest) -> None:
+        person = await rest.patient()
+        device = await rest.device(person)
+        reading = pulse(person)
+        before = await count(rest, "refusal")
+        assert severities(await found(device, "/Observation/$validate?mode=create", reading)) == ["information"]
+        [issue] = await found(device, "/Observation/$validate?mode=create", pulse(await rest.patient()))
+        assert issue["severity"] == "error"
+        assert await count(rest, "refusal") == before
+        assert (await device("POST", "/Observation", reading)).status_code == 201
 
     async def test_what_a_rule_refuses_is_said(self, rest: Rest) -> None:
         person = await rest.patient()

@@ -60,7 +60,7 @@ class Export:
         return await self._rest.client.get(url, headers=sent)
 
     async def manifest(self) -> JSON:
-        for _ in range(200):
+        for _ in range(1200):
             answered = await self.status()
             if answered.status_code != 202:
                 assert answered.status_code == 200, answered.text
@@ -157,7 +157,7 @@ class TestWhoMayAsk:
                 (row[0], encode(order.as_json() | {"url": "x"}).decode()),
             )
             await tx.pg.execute("UPDATE account SET active = false WHERE username = %s", (name,))
-        for _ in range(200):
+        for _ in range(1200):
             [(state, result)] = await rest.rows("SELECT state, result FROM job WHERE id = 'late'")
             if state == "failed":
                 break
@@ -313,7 +313,7 @@ class TestLifeOfAJob:
             owner, account, encode(order.as_json() | {"url": "x"}).decode(),
         )  # fmt: skip
         await rest.rows("INSERT INTO job_piece VALUES ('orphan', 1, 0, 'half') RETURNING file")
-        for _ in range(200):
+        for _ in range(1200):
             [(state, result)] = await rest.rows("SELECT state, result FROM job WHERE id = 'orphan'")
             if state == "done":
                 break
@@ -330,7 +330,7 @@ class TestLifeOfAJob:
             " now() + interval '1 hour') RETURNING id",
             owner, account, encode(order.as_json() | {"url": "x"}).decode(), jobs.ATTEMPTS,
         )  # fmt: skip
-        for _ in range(200):
+        for _ in range(1200):
             [(state, _)] = await rest.rows("SELECT state, result FROM job WHERE id = 'poison'")
             if state == "failed":
                 break
@@ -345,7 +345,7 @@ class TestLifeOfAJob:
         id_ = export.where.rpartition("/")[2]
         await rest.rows("UPDATE job SET expires = now() WHERE id = %s RETURNING id", id_)
         assert (await export.status()).status_code == 404
-        for _ in range(200):
+        for _ in range(1200):
             if not await rest.rows("SELECT 1 FROM job_piece WHERE job_id = %s", id_):
                 break
             await asyncio.sleep(0.05)

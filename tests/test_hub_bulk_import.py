@@ -38,7 +38,7 @@ async def send(caller: Caller, body: bytes, **headers: str) -> httpx.Response:
 
 
 async def done(rest: Rest, caller: Caller, where: str) -> JSON:
-    for _ in range(400):
+    for _ in range(1200):
         answered = await rest.client.get(where, headers=caller._headers)
         if answered.status_code != 202:
             assert answered.status_code == 200, answered.text
@@ -166,7 +166,7 @@ class TestWhatIsWritten:
         answered = await send(rest.system, lines(*made))
         where = answered.headers["content-location"]
         id_ = where.rpartition("/")[2]
-        for _ in range(200):
+        for _ in range(3000):
             if calls >= 2:
                 break
             await asyncio.sleep(0.02)

@@ -46,7 +46,7 @@ async def job(database: Database, id_: str) -> Job:
 
 
 async def until(database: Database, id_: str, *states: str) -> Job:
-    for _ in range(400):
+    for _ in range(3000):
         found = await job(database, id_)
         if found.state in states:
             return found

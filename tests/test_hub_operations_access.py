@@ -142,7 +142,7 @@ class TestEveryRole:
                 assert (await asks[role](path, prefer="respond-async")).status_code == 403
             return
         where = asked.headers["content-location"]
-        for _ in range(400):
+        for _ in range(1200):
             answered = await asks[role](where)
             if answered.status_code == 200:
                 break

@@ -26,6 +26,7 @@ from hub.access import visible
 from hub.db import Database, Tx
 from hub.identity import Actor
 from hub.jobs import JSON, Job, Told
+from hub.sources import rank
 
 FILE_ROWS = 100_000
 """Resources in one file at most, so that a client can fetch several at once, and one of them again."""
@@ -122,7 +123,8 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
         await reading.pg.execute("SET LOCAL cursor_tuple_fraction = 1")
         moment = await _moment(reading)
         people, sets = await _people(reading, order, shown), await _sets(reading, order, shown)
-        chosen = sorted(order.types or _types(order))
+        # In the order in which they can be imported: an approval before the plan that takes it.
+        chosen = sorted(order.types or _types(order), key=lambda name: (rank(name), name))
         for type_ in chosen:
             where = condition(order, type_, shown, people, sets)
             if where is not None:

@@ -52,9 +52,9 @@ class Changed:
     then: str
 
 
-def unchanged(since: Since) -> Sql:
+def unchanged(type_: str, since: Since) -> Sql:
     """Limits alias `r` of a search table to rows that stand as they did."""
-    return Sql(f"(r.updated <= %s OR {_seen('r')})", (since.at - LONGEST_WRITE, since.snapshot))
+    return Sql(f"(r.updated <= %s OR {_written(type_)})", (since.at - LONGEST_WRITE, since.snapshot))
 
 
 async def changed(pg: Connection, type_: str, condition: Sql, since: Since) -> list[Changed]:
@@ -62,7 +62,9 @@ async def changed(pg: Connection, type_: str, condition: Sql, since: Since) -> l
 
     To be asked after the page's own statement: what is changed between the two is then in both, not in neither.
     """
-    limits = Sql(f"r.version > 1 AND r.updated > %s AND NOT {_seen('r')}", (since.at - LONGEST_WRITE, since.snapshot))
+    limits = Sql(
+        f"r.version > 1 AND r.updated > %s AND NOT {_written(type_)}", (since.at - LONGEST_WRITE, since.snapshot)
+    )
     where = all_of([condition, limits])
     of_type = f"resource_version v WHERE v.type = '{type_}' AND v.id = r.id AND v.version"
     result = await pg.execute(
@@ -112,8 +114,15 @@ def then(type_: str, rows: Sequence[Changed]) -> Sql:
     return Sql(text, tuple(values for _, values in columns.values()))
 
 
+def _written(type_: str) -> str:
+    """Whether the version that the search row points at was there at the snapshot. No EXISTS: PostgreSQL would rather
+    read all versions once than look up the few that are asked for."""
+    return (
+        f"(SELECT {_seen('w')} FROM resource_version w"
+        f" WHERE w.type = '{type_}' AND w.id = r.id AND w.version = r.version)"
+    )
+
+
 def _seen(alias: str) -> str:
-    """Whether the transaction that wrote the row was over at the snapshot; `xmin` has 32 bits of its number."""
-    now = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    number = f"{now} - (({now} - {alias}.xmin::text::bigint) & 4294967295)"
-    return f"pg_visible_in_snapshot(({number})::text::xid8, %s::pg_snapshot)"
+    """Whether the transaction that wrote the version was over at the snapshot."""
+    return f"pg_visible_in_snapshot({alias}.xact, %s::pg_snapshot)"

@@ -14,7 +14,7 @@ from fhir.asked import PAGE_SIZE, Query, Request, instant_of, size_of, taken_apa
 from fhir.codes import gathered
 from fhir.compartments import Compartment, last, types_in, within
 from fhir.conditions import ALWAYS, all_of
-from fhir.criteria import Criteria, is_selective
+from fhir.criteria import FEW_ROWS, Criteria, is_selective
 from fhir.includes import included
 from fhir.meanwhile import Since, changed, unchanged
 from fhir.outcome import refuse
@@ -26,9 +26,6 @@ from fhir.sorting import Sort, by_id, own_order, sorts
 from fhir.store import Connection, Sql, Stored, Visible, permitted
 from fhir.subsets import check_elements, subset
 from fhir.written import NotUnderstood
-
-# Rows: enough to fill a page of what one in a hundred is, few enough to cost two milliseconds.
-LOOKED_AT_FIRST = 3_000
 
 __all__ = ["Page", "Sql", "Visible", "across", "history", "matches", "search"]
 
@@ -73,14 +70,14 @@ async def search(
     if after is not None and len(sorts) > 1:
         after, since = after[:-1], after[-1]
     start = Since.read(since) if since is not None else None
-    same = unchanged(start) if start is not None else ALWAYS
+    same = unchanged(type_, start) if start is not None else ALWAYS
     rows: list[Row] = []
     uncertain = bool(criteria.late) and not fenced and not in_order and all(sort.made is None for sort in sorts)
-    if uncertain or (criteria.wide and sorts[0].expression == "r.id"):
+    if uncertain or (criteria.first and sorts[0].expression == "r.id"):
         # A code and a value, or a code and a thousand people, may go together always or never, which no statistics
         # tell: look at the first rows, then begin with what the indexes find.
         fenced = True
-        first = LOOKED_AT_FIRST
+        first = criteria.first or FEW_ROWS
         rows = await of_type(pg, type_, condition, sorts, after, more, False, with_keys, late, first, same)
     if len(rows) < more:
         rows = await of_type(pg, type_, condition, sorts, after, more, fenced, with_keys, late, None, same)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, TSVECTOR
+from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
 
@@ -31,6 +32,16 @@ version_sequence = Sequence("resource_version_seq", metadata=metadata)
 # Ids, tokens and references compare by bytes: collation "C" is what FHIR means, and is the fastest index.
 Key = String(collation="C")
 Name = Text(collation="C")
+
+
+class TransactionId(UserDefinedType[str]):
+    """PostgreSQL's `xid8`."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
 
 resource_version = Table(
     "resource_version",
@@ -44,6 +55,8 @@ resource_version = Table(
     Column("author", Name, nullable=False, comment="reference of who wrote it, such as Practitioner/x"),
     Column("method", Name, nullable=False, comment="POST, PUT, PATCH or DELETE"),
     Column("body", Text, comment="the JSON as stored, meta included; null for a deletion"),
+    # Not `xmin`, which is that of a savepoint where there is one, and no snapshot knows those.
+    Column("xact", TransactionId(), server_default=text("pg_current_xact_id()"), nullable=False),
     Index("resource_version_seq_idx", "seq"),
     Index("resource_version_patient_idx", "patient_id", "seq"),
     postgresql_partition_by="LIST (type)",

@@ -15,22 +15,11 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import UserDefinedType
 
 import care_plans.tables
 import fhir.registry
 import monitoring.tables
-from fhir.tables import Name, metadata
-
-
-class TransactionId(UserDefinedType[str]):
-    """PostgreSQL's `xid8`."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        return "xid8"
-
+from fhir.tables import Name, TransactionId, metadata
 
 person = Table(
     "person",

@@ -941,6 +941,27 @@ class TestPages:
             await writer
         assert next(rounds) > 10
 
+    async def test_what_is_under_way_within_a_savepoint_is_not_there_yet(self, fresh_database: Any) -> None:
+        """No snapshot of PostgreSQL knows the numbers of savepoints, in which batches write."""
+        database = await fresh_database()
+
+        def written(number: int, code: str) -> Change:
+            return Change("update", "Observation", f"k{number}", observation(f"k{number}", "Patient/x", code, None))
+
+        for number in range(6):
+            async with database.transaction() as tx:
+                await store.write(tx.pg, [written(number, "1")], "Device/d", datetime.now(UTC))
+        async with database.transaction() as tx:
+            await tx.pg.execute("SELECT pg_current_xact_id()")
+            async with tx.pg.transaction():
+                await store.write(tx.pg, [written(0, "2")], "Device/d", datetime.now(UTC))
+            one = await page(database, "Observation?_sort=-_lastUpdated&_count=2")
+        seen = [entry.id for entry in one.entries]
+        while link := dict(one.links).get("next"):
+            one = await page(database, link.removeprefix(f"{BASE}/"))
+            seen += [entry.id for entry in one.entries]
+        assert seen == ["k5", "k4", "k3", "k2", "k1", "k0"]
+
     @pytest.mark.parametrize(
         "asked", ["date=ge2026-11-20", "date=lt2027", "_lastUpdated=ge2026", "code=8867-4&date=ne2020"]
     )

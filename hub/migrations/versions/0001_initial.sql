@@ -9,6 +9,7 @@ CREATE TABLE resource_version (
 	author TEXT COLLATE "C" NOT NULL,
 	method TEXT COLLATE "C" NOT NULL,
 	body TEXT,
+	xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
 	PRIMARY KEY (type, id, version)
 )
  PARTITION BY LIST (type);

@@ -43,6 +43,9 @@ LONGEST_CHAIN = 4
 MOST_VALUES = 2_000
 # References beyond so many are not expected to leave few rows.
 MANY = 50
+# Rows: enough to fill a page of what one in a hundred is, few enough to cost two milliseconds; and where a row is told
+# by its own columns alone, enough for what one in a thousand is.
+FEW_ROWS, MORE_ROWS = 3_000, 20_000
 
 
 class Criteria:
@@ -62,8 +65,9 @@ class Criteria:
         self.late: list[Sql] | None = None
         # Whether the rows are those of one person, which an index has in the order of dates.
         self.one_person = False
-        # Whether what leaves few rows by its kind may leave half the table: a reference to many, whom many refer to.
-        self.wide = False
+        # What leaves few rows by its kind may leave half the table: a reference to many, whom many refer to. So many
+        # rows are then looked at in their order, before it is asked for all that match.
+        self.first = 0
         # `_filter` compares in ways that no modifier says.
         self._filtering = False
         self._numbers = count(1)
@@ -174,7 +178,8 @@ class Criteria:
             return any_of([in_hierarchy(spec, alias, param, asked, one, self.visible, self._alias()) for one in wanted])
         if alias == "r":
             self.one_person |= len(wanted) == 1 and about_patient(spec, param)
-            self.wide |= len(values) > MANY
+            if len(values) > MANY:
+                self.first = MORE_ROWS
         return to_any_of(spec, alias, param, wanted)
 
     def _references(
@@ -325,7 +330,7 @@ class Criteria:
             ids = f"{name}.patient_id FROM r_{type_.lower()} {name} WHERE {where.text}"
             if alias == "r" and not self._filtering:
                 # Of a code that everybody has, a page of people is found before all who have it.
-                self.wide = True
+                self.first = FEW_ROWS
                 return Sql(f"{alias}.id IN (SELECT {ids})", where.params)
             return Sql(f"{alias}.id = ANY(ARRAY(SELECT DISTINCT {ids}))", where.params)
         prefixes = [f"{stored}={spec.type}/" for stored in param.stored]

@@ -105,7 +105,7 @@ class TestPlan:
         assert goal["target"][0]["dueDuration"] == {"value": 3, "unit": "mo"}
         assert task["input"][0]["valueCanonical"] == MOOD
 
-    def test_nothing_of_it_is_active_or_ordered(self) -> None:
+    def test_hazard_proposal_taken_for_an_order_nothing_of_it_is_active(self) -> None:
         text = json.dumps(apply(plan(), KNOWN, FOR))
         assert '"active"' not in text
         assert '"order"' not in text
@@ -123,7 +123,9 @@ class TestPlan:
             ({"definitionCanonical": "http://x"}, "PlanDefinition.action[0].definitionCanonical"),
         ],
     )
-    def test_what_cannot_be_applied_refuses_the_whole(self, change: JSON, expression: str) -> None:
+    def test_hazard_proposal_taken_for_an_order_what_cannot_be_applied_refuses_the_whole(
+        self, change: JSON, expression: str
+    ) -> None:
         with pytest.raises(Refusal) as caught:
             apply(plan(action=[{"title": "A", **change}]), KNOWN, FOR)
         assert caught.value.issues[0].expression == expression

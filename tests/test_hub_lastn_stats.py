@@ -93,7 +93,7 @@ class TestLastn:
         )
         assert set(await lastn(rest.system, f"patient={person}")) == {newest, plain, worded}
 
-    async def test_what_was_entered_in_error_is_no_last_value(self, rest: Rest) -> None:
+    async def test_hazard_withdrawn_value_taken_for_todays(self, rest: Rest) -> None:
         person = await rest.patient()
         good, wrong = await put(
             rest, lab(person, 2, ("http://lab", "k")), lab(person, 1, ("http://lab", "k"), status="entered-in-error")
@@ -188,7 +188,7 @@ class TestStats:
         answered = await rest.system("POST", "/Observation/$stats", {"resourceType": "Parameters", "parameter": given})
         assert components(decode(answered.content)["parameter"][0]["resource"]) == {"average": 90}
 
-    async def test_no_reading_is_no_value_and_no_zero(self, rest: Rest) -> None:
+    async def test_hazard_withdrawn_value_taken_for_todays_no_reading_is_no_value_and_no_zero(self, rest: Rest) -> None:
         person = await rest.patient()
         [one] = await stats(rest.system, f"subject=Patient/{person}&code=8867-4&statistic=average,count")
         average, count = one["resource"]["component"]

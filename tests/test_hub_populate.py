@@ -110,7 +110,7 @@ class TestPopulate:
         assert answer({**item, "answerOption": [{"valueCoding": {"code": "male"}}]}) is None
         assert answer({**item, "type": "open-choice", "answerOption": []}) == "female"
 
-    def test_the_newest_observation_of_the_code_with_where_it_comes_from(self) -> None:
+    def test_hazard_withdrawn_value_taken_for_todays_each_says_where_it_comes_from_and_when(self) -> None:
         item = question("quantity", code=coded("29463-7"))
         old, new = observation("29463-7", "80", 90), observation("29463-7", "78.50", 3)
         response = populate(asked(item), Known(PERSON, (old, new), NOW))
@@ -134,7 +134,7 @@ class TestPopulate:
         undated = {name: one for name, one in observation("29463-7", "80", 1).items() if name != "effectiveDateTime"}
         assert answer(item, undated) is None
 
-    def test_a_bare_number_only_in_the_unit_that_is_asked_for(self) -> None:
+    def test_hazard_wrong_unit_a_bare_number_only_in_the_unit_that_is_asked_for(self) -> None:
         stones = {**UNIT, "valueCoding": {"code": "[stone_av]"}}
         kilograms = {**UNIT, "valueCoding": {"code": "kg"}}
         weight = observation("29463-7", "80", 1)

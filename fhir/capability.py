@@ -34,17 +34,20 @@ _DOCUMENTATION = (
 )
 _SECURITY = (
     "Bearer tokens for people's scripts and other systems, device keys for devices, both in the Authorization header. "
-    "Whoever runs the service issues them: there is no OAuth or SMART authorisation server here yet, and so no "
-    "addresses of one. This statement can be read without."
+    "Whoever runs the service issues them; a system whose public key is registered gets its tokens by itself (SMART "
+    "Backend Services). Nobody signs in through OAuth here. This statement can be read without."
 )
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SECURITY_SERVICE = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 
 Declared = Callable[[str | None], list[JSON]]
 """The operations of a type as the statement lists them; those of the whole system for None."""
 
 
-def statement(base_url: str, operations: Declared, topics: tuple[str, ...] = ()) -> JSON:
-    """The CapabilityStatement of the service at *base_url* (ends in `/fhir`); *topics* may be subscribed to."""
+def statement(base_url: str, operations: Declared, topics: tuple[str, ...] = (), token_url: str | None = None) -> JSON:
+    """The CapabilityStatement of the service at *base_url* (ends in `/fhir`); *topics* may be subscribed to, and other
+    systems get their tokens at *token_url*."""
     return {
         "resourceType": "CapabilityStatement",
         "id": "care-hub",
@@ -59,7 +62,9 @@ def statement(base_url: str, operations: Declared, topics: tuple[str, ...] = ())
         "fhirVersion": "4.0.1",
         "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
         "patchFormat": [JSON_PATCH, "application/fhir+json", "application/fhir+xml"],
-        "rest": [{"extension": [_websocket(base_url)], **_server(operations, topics)}],
+        "rest": [
+            {"extension": [_websocket(base_url)], **_server(operations, topics), "security": _security(token_url)}
+        ],
     }
 
 
@@ -76,11 +81,6 @@ def _server(operations: Declared, topics: tuple[str, ...]) -> JSON:
     return {
         "mode": "server",
         "documentation": f"{_DOCUMENTATION}. Types of R4 and R4B that are not served: {left_out}.",
-        "security": {
-            "cors": False,
-            "service": [{"text": "Bearer tokens and device keys that the service itself issues (RFC 6750)"}],
-            "description": _SECURITY,
-        },
         "resource": [_resource(spec, operations) | _offered(spec, topics) for spec in SPECS.values()],
         "interaction": [{"code": code} for code in ("transaction", "batch", "history-system", "search-system")],
         "searchParam": [_param(code, kind) for code, kind in sorted(_of_every_type().items())],
@@ -93,6 +93,19 @@ def _server(operations: Declared, topics: tuple[str, ...]) -> JSON:
             },
             *operations(None),
         ],
+    }
+
+
+def _security(token_url: str | None) -> JSON:
+    issued = {"text": "Bearer tokens and device keys that the service itself issues (RFC 6750)"}
+    if token_url is None:
+        return {"cors": False, "service": [issued], "description": _SECURITY}
+    smart = {"coding": [{"system": _SECURITY_SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}]}
+    return {
+        "extension": [{"url": _OAUTH_URIS, "extension": [{"url": "token", "valueUri": token_url}]}],
+        "cors": False,
+        "service": [smart, issued],
+        "description": _SECURITY,
     }
 
 

@@ -35,7 +35,7 @@ def visible(actor: Actor) -> Visible:
 
     def condition(type_: str, alias: str) -> Sql | None:
         area = TYPE_AREAS.get(type_)
-        if role is None or area is None:
+        if role is None or area is None or _narrowed(actor, type_, "r"):
             return NOTHING
         if alias in ("access", "team_member", "named", "made"):
             raise ValueError(f"{alias!r} would be captured by the inner query")
@@ -62,7 +62,7 @@ def people(actor: Actor, patient_id: str = "person.patient_id") -> Sql | None:
     For pages and lists over projections. None when the actor may see nobody's record (devices, operations).
     """
     role = ROLES.get(actor.role)
-    if role is None or "identity" not in role.reads:
+    if role is None or "identity" not in role.reads or _narrowed(actor, "Patient", "r"):
         return NOTHING
     return EVERYTHING if role.everyone else _related(actor, patient_id)
 
@@ -70,7 +70,16 @@ def people(actor: Actor, patient_id: str = "person.patient_id") -> Sql | None:
 def may_read(actor: Actor, type_: str) -> bool:
     """Whether the actor's role reads this type of the people it may see: pages that read projections ask this first."""
     role = ROLES.get(actor.role)
-    return role is not None and TYPE_AREAS.get(type_) in role.reads
+    return role is not None and TYPE_AREAS.get(type_) in role.reads and not _narrowed(actor, type_, "r")
+
+
+def may_method(actor: Actor, type_: str, method: str) -> bool:
+    """Whether the scope of the actor's token, if it has one, allows *method* (create, update, delete) of the type."""
+    return not _narrowed(actor, type_, method[0])
+
+
+def _narrowed(actor: Actor, type_: str, letter: str) -> bool:
+    return actor.scope is not None and not actor.scope.allows(type_, letter)
 
 
 def may_write(actor: Actor, type_: str, linked: bool = True, new: bool = True) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 user = typer.Typer(help="Accounts of people and of other systems.", no_args_is_help=True)
+system = typer.Typer(help="Other systems that sign in with a key of their own.", no_args_is_help=True)
 device = typer.Typer(help="Devices and their keys.", no_args_is_help=True)
 
 Username = Annotated[str, typer.Argument(help="The name they sign in with.")]
@@ -23,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Put the commands on the command line."""
     app.add_typer(user, name="user")
     app.add_typer(device, name="device")
+    app.add_typer(system, name="system")
     app.command()(token)
     app.command("access")(who_sees)
 
@@ -128,6 +131,29 @@ def who_sees(patient: Annotated[str, typer.Argument(help="Id of the person.")]) 
     for one in _in_transaction(work):
         table.add_row(one.subject, one.basis, one.source, one.until.isoformat() if one.until else "")
     _print(table)
+
+
+@system.command("keys")
+def give_keys(
+    username: Username,
+    jwks: Annotated[Path, typer.Argument(help="File with its public keys, a JWKS.", exists=True, dir_okay=False)],
+) -> None:
+    """Let a system sign in with its own key (SMART Backend Services), and print its client id.
+
+    Make its account first: carehub user add NAME --role ehr-system --reference Device/ID. New keys replace the old
+    ones; `carehub user close` shuts it out.
+    """
+    import json
+
+    from hub import oauth
+    from hub.cli import stop
+
+    try:
+        keys = json.loads(jwks.read_bytes())
+    except ValueError as error:
+        raise stop(f"{jwks} is not JSON: {error}") from error
+    client_id = _in_transaction(lambda database, tx: oauth.register(tx, username, keys))
+    typer.echo(f"{username} may ask /oauth/token for tokens, as client {client_id}.")
 
 
 @device.command("add")

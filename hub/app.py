@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir.outcome import Refusal, refuse
-from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, openapi, pages, upkeep
+from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, oauth, openapi, pages, upkeep
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
@@ -109,6 +109,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
         exception_handlers=HANDLERS,
     )
     app.add_route("/health", _health, methods=["GET"], include_in_schema=False)
+    oauth.add_routes(app)
     ingest.register(app)
     openapi.register(app)
     app.router.routes.append(WebSocketRoute(websocket.PATH, websocket.listen))

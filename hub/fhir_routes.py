@@ -23,6 +23,7 @@ from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
 from hub.fhir_http import FHIR_JSON, FHIR_XML, answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
 from hub.interactions import LARGE, Call
+from hub.oauth import token_url
 from hub.operations import Handler, Operation
 from hub.runtime import Runtime
 from hub.security import SAFE_METHODS, check_csrf, headers_of
@@ -66,7 +67,8 @@ class Fhir:
         service = service_of(runtime, request)
         if handler is None:
             _check_mode(query)
-            return answer(200, statement(service.base_url, operations.declared, tuple(TOPICS)))
+            token = token_url(service.base_url)
+            return answer(200, statement(service.base_url, operations.declared, tuple(TOPICS), token))
         actor = await authenticate(headers, {} if "authorization" in headers else request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, headers.get("x-csrf-token"))

@@ -17,6 +17,7 @@ from fhir.outcome import Refusal, refuse
 from hub.db import Database
 from hub.gathering import Gathering
 from hub.roles import PERMISSIONS, ROLES
+from hub.scopes import Scope, parse
 
 SESSION_COOKIE = "carehub_session"
 TOKEN_PREFIX = "cht_"  # noqa: S105 (what tokens begin with, so that scanners of leaked secrets find them)
@@ -32,7 +33,8 @@ class Actor:
 
     `kind` is user, device, system or patient (patients and carers). `reference` is what records are signed with, such
     as `Practitioner/x`. `subjects` are the references by which rows of `access` match: the actor's own and those of
-    the organisations they work for. `csrf` is set for sessions of the web pages only.
+    the organisations they work for. `csrf` is set for sessions of the web pages only. `scope` narrows what the role
+    allows, for a token that was asked for so.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Actor:
     subjects: tuple[str, ...]
     hub_id: str | None = None
     csrf: str | None = None
+    scope: Scope | None = None
 
     def can(self, permission: str) -> bool:
         """Whether the actor's role owns *permission*, one of `hub.roles.PERMISSIONS` (KeyError for any other word)."""
@@ -120,11 +123,13 @@ def account_actor(
     organisations: list[str],
     hub_id: str | None,
     csrf: str | None = None,
+    scope: str | None = None,
 ) -> Actor:
-    """The actor that a row of `account` acts as."""
+    """The actor that a row of `account` acts as; *scope* is one that was granted."""
     kind = {"patient": "patient", "carer": "patient", "ehr-system": "system"}.get(role, "user")
     subjects = (reference,) if kind == "patient" else (reference, *organisations)
-    return Actor(kind, account_id, name, role, reference, subjects, hub_id, csrf)
+    narrowed = parse(scope) if scope is not None else None
+    return Actor(kind, account_id, name, role, reference, subjects, hub_id, csrf, narrowed)
 
 
 def _unknown(challenge: str) -> Refusal:
@@ -135,7 +140,7 @@ def _unknown(challenge: str) -> Refusal:
 
 _BY_CREDENTIAL = """
 SELECT credential.hash, credential.kind, device.id, device.name, account.id, account.name, account.role,
-       account.reference, account.organisations, account.hub_id
+       account.reference, account.organisations, account.hub_id, NULL, credential.scope
 FROM credential
 LEFT JOIN device ON credential.kind = 'device' AND device.id = credential.device_id
 LEFT JOIN account ON credential.kind = 'token' AND account.id = credential.account_id AND account.active

@@ -84,10 +84,11 @@ async def start(tx: Tx, actor: Actor, kind: str, request: JSON, state: str = "wa
         refusal.headers["Retry-After"] = "60"
         raise refusal
     id_ = new_id()
+    scope = None if actor.scope is None else str(actor.scope)
     await tx.pg.execute(
-        "INSERT INTO job (id, kind, state, owner, account_id, request, request_id, expires)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, now() + make_interval(hours => %s))",
-        (id_, kind, state, actor.reference, actor.id, Jsonb(request), REQUEST_ID.get(), KEPT_HOURS),
+        "INSERT INTO job (id, kind, state, owner, account_id, scope, request, request_id, expires)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now() + make_interval(hours => %s))",
+        (id_, kind, state, actor.reference, actor.id, scope, Jsonb(request), REQUEST_ID.get(), KEPT_HOURS),
     )
     return id_
 
@@ -247,9 +248,10 @@ async def _stopped(*tasks: "asyncio.Future[Any]") -> None:
 async def _owner(database: Database, job: Job) -> Actor | None:
     async with database.transaction() as tx:
         rows = await tx.pg.execute(
-            "SELECT id, name, role, reference, organisations, hub_id FROM account"
-            " WHERE id = %s AND active AND reference = %s",
-            (job.account_id, job.owner),
+            "SELECT account.id, name, role, reference, organisations, hub_id, NULL, job.scope FROM account"
+            " JOIN job ON job.account_id = account.id AND job.owner = account.reference"
+            " WHERE job.id = %s AND active",
+            (job.id,),
         )
         row = await rows.fetchone()
     return None if row is None else account_actor(*row)

@@ -34,6 +34,10 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
     about: dict[str, Change] = {}
     for change in changes:
         stored = before.get((change.type, change.id))
+        if not access.may_method(actor, change.type, "create" if stored is None else change.method):
+            raise refuse(
+                403, "forbidden", f"The scope of this token has no {change.method} of {change.type}.", change.type
+            )
         if change.type == "Task" and _answered(actor, stored, change.resource):
             continue
         people = _people(change, stored)

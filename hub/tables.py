@@ -124,10 +124,29 @@ credential = Table(
     Column("account_id", Name),
     Column("device_id", Name),
     Column("label", Text, nullable=False),
+    Column("scope", Text, comment="what narrows the account's role (see hub.scopes); NULL narrows nothing"),
     Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("expires", DateTime(timezone=True)),
     Column("revoked", DateTime(timezone=True)),
     Index("credential_device", "device_id"),
+    Index("credential_scoped", "expires", postgresql_where=text("scope IS NOT NULL")),
+)
+
+# Other systems that sign in with a key of their own (see hub.oauth), and what they have said already.
+client = Table(
+    "client",
+    metadata,
+    Column("account_id", Name, primary_key=True, comment="also the client id"),
+    Column("keys", JSONB, nullable=False, comment="their public keys, a JWKS"),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+assertion = Table(
+    "assertion",
+    metadata,
+    Column("client_id", Name, primary_key=True),
+    Column("jti", LargeBinary, primary_key=True, comment="sha256: an assertion is good for one token"),
+    Column("until", DateTime(timezone=True), nullable=False, comment="then it has run out by itself"),
+    Index("assertion_until", "until"),
 )
 
 # One row per read and write. `tx` orders rows so that a finished range can be sealed (see hub.audit).
@@ -254,6 +273,7 @@ job = Table(
     Column("state", Name, nullable=False, comment="arriving | waiting | running | done | failed"),
     Column("owner", Name, nullable=False, comment="reference of who asked"),
     Column("account_id", Name, nullable=False, comment="whose access limits it while it runs"),
+    Column("scope", Text, comment="and what narrowed the token it was asked for with"),
     Column("request", JSONB, nullable=False),
     Column("progress", Text, nullable=False, server_default=text("''"), comment="in words"),
     Column("result", JSONB, comment="what was made, or the OperationOutcome of a failure"),

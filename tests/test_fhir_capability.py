@@ -138,7 +138,9 @@ async def test_every_parameter_of_a_system_search_is_answered(tx: Tx) -> None:
         assert (await across(tx.pg, asked, everything, BASE, b"s", 10)).type == "searchset"
 
 
-def test_security_claims_no_sign_in_that_is_not_there() -> None:
-    security = statement(BASE, declared)["rest"][0]["security"]
-    assert "extension" not in security
-    assert "no OAuth" in security["description"]
+def test_security_names_the_token_endpoint_and_no_sign_in_that_is_not_there() -> None:
+    security = statement(BASE, declared, (), "https://hub.example/oauth/token")["rest"][0]["security"]
+    [oauth] = security["extension"]
+    assert oauth["extension"] == [{"url": "token", "valueUri": "https://hub.example/oauth/token"}]
+    assert "Nobody signs in through OAuth" in security["description"]
+    assert "extension" not in statement(BASE, declared)["rest"][0]["security"]

@@ -31,7 +31,7 @@ def decide(
     Severity rises and never falls. An acknowledged flag is open again when it rises, and when a value goes a step
     further than what was acknowledged (`extents.STEPS`). The same readings once more, or readings within the rule's
     quiet time that go no further than those listed, change nothing; a reading that was corrected does, or the flag
-    would go on showing a value that is no longer the reading's.
+    would go on showing a value that is no longer the reading's, and so do words that are no longer true.
     """
     if live is None:
         flag = Flag(
@@ -58,7 +58,9 @@ def decide(
     worse = finding.severity > live.severity or (
         acknowledged and breaks(finding.extents, finding.severity, live.extents)
     )
-    nothing_new = set(finding.observations) <= set(live.observations)
+    # A part of NEWS2 that scores nothing is no reason by itself, yet completes a score that the flag calls partial.
+    says_more = finding.severity >= live.severity and finding.summary != live.summary
+    nothing_new = set(finding.observations) <= set(live.observations) and not says_more
     quiet = now - live.refreshed < finding.quiet and not exceeds(finding.extents, _furthest(live))
     if not worse and not _corrects(finding, live) and (nothing_new or quiet):
         return None

@@ -69,6 +69,20 @@ class TestDecide:
         found = finding()
         assert decide(opened(found), found, NOW, id="x") is None
 
+    def test_a_part_of_news2_that_scores_nothing_completes_what_the_flag_says(self) -> None:
+        """Whoever measured all seven must not read that two are missing, in whichever order they arrived."""
+        values = (("respiratory-rate", 25), ("spo2", 97), ("systolic", 95), ("pulse", 115), ("temperature", 39.2))
+        parts = [reading(measure, value) for measure, value in values]
+        parts += [reading("consciousness", "alert"), reading("oxygen", "air")]
+        (partial,) = (one for one in evaluate(case(*parts[:5])) if one.rule == "news2")
+        (whole,) = (one for one in evaluate(case(*parts[5:], earlier=parts[:5])) if one.rule == "news2")
+        assert isinstance(partial, Finding) and isinstance(whole, Finding)
+        assert "missing: air or oxygen, consciousness" in partial.summary
+        decision = decide(opened(partial), whole, NOW, id="x")
+        assert decision is not None and not decision.worse
+        assert decision.flag.summary == "NEWS2 9; scoring 3 alone: respiratory rate 25 /min."
+        assert decide(decision.flag, whole, NOW, id="x") is None
+
     def test_severity_never_falls_silently(self) -> None:
         decision = decide(opened(finding(90)), finding(94, before=94), NOW, id="x")
         assert decision is not None

@@ -89,6 +89,14 @@ class TestWithdrawal:
         again = await who.client.post(f"{address}/withdraw", data=form)
         assert again.status_code == 422 and "No approval stands" in again.text
 
+    async def test_a_decision_of_a_day_is_given_no_hour(self, rest: Rest) -> None:
+        patient_id = await person(rest)
+        async with rest.database.transaction() as tx:
+            await factories.consent(tx, patient_id, dateTime="2026-07-04")
+        who = await visitor(rest, "care-coordinator")
+        shown = (await who.client.get(f"/patients/{patient_id}/approval")).text
+        assert "4 Jul" in shown and "00:00" not in shown
+
     async def test_it_is_undone_by_a_new_approval(self, rest: Rest) -> None:
         patient_id, plan_id = await planned(rest)
         who = await visitor(rest, "care-coordinator")
@@ -164,6 +172,23 @@ class TestScale2:
 
 
 class TestReviewOfLimits:
+    @pytest.mark.parametrize("days", [0, -1, -2000])
+    async def test_a_day_that_has_come_already_is_asked_again(self, rest: Rest, days: int) -> None:
+        patient_id = await person(rest)
+        doctor = await visitor(rest, "clinician")
+        form = scale(doctor.csrf, review_on=(TODAY + timedelta(days=days)).isoformat())
+        answer = await doctor.client.post(f"/patients/{patient_id}/limits/spo2", data=form)
+        assert answer.status_code == 422 and "Choose a day after today" in answer.text
+        assert await rest.rows("SELECT 1 FROM monitoring_limit WHERE patient_id = %s", patient_id) == []
+
+    async def test_bounds_out_of_order_are_told_in_the_words_of_the_form(self, rest: Rest) -> None:
+        patient_id = await person(rest)
+        doctor = await visitor(rest, "clinician")
+        form = scale(doctor.csrf, scale="1", low_red="95", low_amber="90")
+        answer = await doctor.client.post(f"/patients/{patient_id}/limits/spo2", data=form)
+        assert answer.status_code == 422
+        assert "“Red at or below” (95) must be below “Amber at or below” (90)." in answer.text
+
     async def test_the_day_that_has_come_is_told_on_today_and_on_the_persons_pages(self, rest: Rest) -> None:
         patient_id = await person(rest)
         doctor, coordinator = await visitor(rest, "clinician"), await visitor(rest, "care-coordinator")

@@ -1,6 +1,6 @@
 """Recording a person's approval, before which no plan can begin, and its end, with which the plan goes on hold."""
 
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -63,13 +63,19 @@ async def _page(
 def _words(row: Any, close: dict[str, str], now: datetime) -> dict[str, str]:
     """One decision in words: what was decided, how, when, and how it was withdrawn."""
     given, denied, how, at, ended, by, why = row
-    when = words.when(at, now) if at else "at a time not recorded"
+    when = _decided(at, now) if at else "at a time not recorded"
     if ended:
         who = f" for the person, by {close.get(by, 'somebody who decides for them')}" if by in close else ""
         return {"what": f"Approved ({how or 'how is not recorded'}), {when}. Withdrawn{who}", "how": why or "",
                 "when": words.when(ended, now)}  # fmt: skip
     return {"what": "Approved" if given else ("Said no" if denied else "Withdrawn or ended"), "how": how or "",
             "when": when}  # fmt: skip
+
+
+def _decided(at: datetime, now: datetime) -> str:
+    """When it was decided. A Consent that names a day alone stands at its first moment: that hour was never said."""
+    local = at.astimezone(words.LONDON)
+    return words.day(local.date(), persons.today(now)) if local.time() == time.min else words.when(at, now)
 
 
 async def _history(tx: Tx, patient_id: str) -> list[Any]:

@@ -149,12 +149,21 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
                 raise refuse(422, "required", "Say why these limits are right for this person.")
             if (order.personal or order.scale) and order.review_on is None:
                 raise refuse(422, "required", "Say on which day the limits are looked at again.")
+            if order.review_due(persons.today(persons.present())):
+                raise refuse(422, "value", "Choose a day after today, on which the limits are looked at again.")
             await flows.set_limits(tx, actor, order)
     except Refusal as refusal:
         if refusal.status != 422:
             raise
-        return await _page(request, actor, patient_id, measure, refusal.issues[0].diagnostics, sent)
+        return await _page(request, actor, patient_id, measure, _as_on_the_form(refusal.issues[0].diagnostics), sent)
     return told(f"/patients/{patient_id}/readings#{measure.key}", "limits-saved")
+
+
+def _as_on_the_form(problem: str) -> str:
+    """*problem* with each bound called what its field is called."""
+    for name, label in BOUNDS:
+        problem = problem.replace(name.replace("_", "-"), f"“{label}”")
+    return problem
 
 
 def _scale(measure: Measure, sent: Form) -> int | None:

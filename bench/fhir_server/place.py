@@ -1,5 +1,6 @@
 """Where the FHIR server is measured: a durable PostgreSQL in a temporary folder that holds ever more Observations."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -58,14 +59,20 @@ class Place:
         now = datetime.now(UTC)
         since = now - timedelta(days=records.DAYS + 1)
         indexes = await self._without_indexes() if observations > 2 * self.observations else []
-        for first in range(self.observations, observations, BATCH):
-            made = [
-                Change("create", "Observation", new_id(), records.observation(number, people, since))
-                for number in range(first, min(first + BATCH, observations))
-            ]
-            async with database.transaction() as tx:
-                await tx.pg.execute("SET LOCAL synchronous_commit = off")
-                await store.write(tx.pg, made, AUTHOR, now)
+        batches = iter(range(self.observations, observations, BATCH))
+
+        async def fill() -> None:
+            for first in batches:
+                made = [
+                    Change("create", "Observation", new_id(), records.observation(number, people, since))
+                    for number in range(first, min(first + BATCH, observations))
+                ]
+                async with database.transaction() as tx:
+                    await tx.pg.execute("SET LOCAL synchronous_commit = off")
+                    await store.write(tx.pg, made, AUTHOR, now)
+
+        # Several at a time, so that PostgreSQL writes one batch while the next is made.
+        await asyncio.gather(*(fill() for _ in range(3)))
         with psycopg.connect(self.setting.url, autocommit=True) as connection:
             connection.execute("SET maintenance_work_mem = '512MB'")
             for index in indexes:

@@ -20,7 +20,7 @@ from fhir.plans import explained, scanned
 from fhir.search import search
 from fhir.store import Connection
 
-CONNECTIONS = 16
+CONNECTIONS, HEAVY_CONNECTIONS = 16, 4
 # How many searches of a family take turns, so that neither the plan nor the page of one alone is measured.
 VARIANTS = 48
 FORM = "application/x-www-form-urlencoded"
@@ -36,6 +36,10 @@ class Family:
     heavy: bool = False
     count: int = 20
     posted: bool = False
+
+    @property
+    def connections(self) -> int:
+        return HEAVY_CONNECTIONS if self.heavy else CONNECTIONS
 
 
 HIGH = f"gt120|{records.UCUM}|/min"
@@ -144,10 +148,10 @@ async def at_size(place: Place, family: Family, seconds: float) -> Taken:
             statements.append(noting.statements)
         plan, page = await explained(tx.pg, f"{family.type}?{asked[0]}", place.shown)
     raw = [_sent(family, query, place.setting.token) for query in asked]
-    await load(place.setting.port, CONNECTIONS, raw, _good)
-    bare_rate, bare_times = await _bare(place, statements, seconds / 2)
+    await load(place.setting.port, family.connections, raw, _good)
+    bare_rate, bare_times = await _bare(place, statements, family.connections, seconds / 2)
     processor = Processor(place.setting)
-    spent, times = await load(place.setting.port, CONNECTIONS, _turns(raw, seconds), _good)
+    spent, times = await load(place.setting.port, family.connections, _turns(raw, seconds), _good)
     cost = processor.each(len(times))
     say(f"  {family.name}: {len(times) / spent:,.0f}/s, bare {bare_rate:,.0f}/s, {cost}")
     return Taken(place.observations, len(times) / spent, times, cost, bare_rate, bare_times, plan, len(page.entries))
@@ -170,7 +174,7 @@ def _turns(raw: Sequence[bytes], seconds: float) -> Any:
 
 
 async def _bare(
-    place: Place, searches: Sequence[Sequence[tuple[str, Any]]], seconds: float
+    place: Place, searches: Sequence[Sequence[tuple[str, Any]]], count: int, seconds: float
 ) -> tuple[float, list[float]]:
     """The statements of the searches, one transaction for each search, and nothing around them."""
     turns = cycle(searches)
@@ -186,7 +190,7 @@ async def _bare(
                 await connection.rollback()
                 times.append(time.perf_counter() - start)
 
-    await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(work() for _ in range(count)))
     return len(times) / (time.perf_counter() - begun), times
 
 
@@ -207,7 +211,7 @@ def row(family: Family, taken: Sequence[Taken]) -> Row:
         title += f", SCANS {', '.join(scans)}"
     found = f" finds {last.found}" if last.found else " FINDS NOTHING"
     return Row(
-        f"search by {family.name}, {CONNECTIONS} connections:{found}",
+        f"search by {family.name}, {family.connections} connections:{found}",
         sizes,
         f"bare SQL {last.bare_rate:,.0f}/s {_spread(last.bare_times)}",
         f"{last.rate / last.bare_rate:.0%}{grown}",

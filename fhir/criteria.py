@@ -19,21 +19,19 @@ from fhir.conditions import (
     all_of,
     any_of,
     any_start,
-    contains,
     dated,
-    has_key,
     has_key_from,
     none_of,
     overlapping,
     term,
-    texts,
     updated,
 )
-from fhir.index import instants, key, lexeme, normalised
+from fhir.index import instants
 from fhir.modifiers import PREFIXES, modifiers
 from fhir.references import about_patient, identified, in_hierarchy, to_any_of
 from fhir.registry import AMOUNTS, ONLY_PATIENT, SPECS, ResourceSpec, SearchParam
 from fhir.store import ID, Sql, Visible
+from fhir.strings import string, uri
 from fhir.tables import date_column
 from fhir.tokens import token
 from fhir.written import Asked, NotUnderstood, bad, bar_split, listed, split, too_much, unescaped, unknown
@@ -118,12 +116,12 @@ class Criteria:
         if param.type == "token":
             return token(spec, alias, param, asked, values, self.sets)
         if param.type == "uri":
-            return _uri(alias, param, asked.modifier, [unescaped(one) for one in values])
+            return uri(alias, param, asked.modifier, [unescaped(one) for one in values])
         if param.type == "string":
             if any(not unescaped(one).strip(" |") for one in values):
                 said = f"'{asked.written}={asked.value[:100]}' says nothing to look for"
                 raise bad(spec.type, asked.written, said)
-            return _string(alias, param, asked.modifier, [unescaped(one) for one in values])
+            return string(alias, param, asked.modifier, [unescaped(one) for one in values])
         indexed, exact = self._in_two(spec, alias, param, asked, values)
         if self.late is not None and alias == "r" and not self._filtering:
             self.late.append(exact)
@@ -376,37 +374,6 @@ def _id(spec: ResourceSpec, alias: str, asked: Asked, values: Sequence[str]) -> 
             raise bad(spec.type, asked.written, f"'{value[:80]}' is no id")
     found = Sql(f"{alias}.id = ANY(%s::text[])", (list(values),))
     return none_of(found) if asked.modifier == "not" else found
-
-
-def _uri(alias: str, param: SearchParam, modifier: str | None, values: Sequence[str]) -> Sql:
-    if modifier == "below":
-        # What is under it, not what only begins alike: http://x/a is not above http://x/ab. No index.
-        starts = [value if value.endswith("/") else f"{value}/" for value in values]
-        under = has_key_from(alias, [key(name, value) for value in starts for name in param.stored])
-        return any_of([has_key(alias, [key(name, value) for value in values for name in param.stored]), under])
-    if modifier == "above":
-        values = [one for value in values for one in _above(value)]
-    return has_key(alias, [key(name, one) for one in values for name in param.stored])
-
-
-def _above(uri: str) -> list[str]:
-    """`http://x/a/b` -> itself, `http://x/a/`, `http://x/a`, `http://x/`, `http://x`."""
-    parts = uri.split("/")
-    cut = ["/".join(parts[:size]) for size in range(len(parts) - 1, 0, -1)]
-    return [uri, *(one for part in cut if part.rstrip("/:") and not part.endswith(":/") for one in (f"{part}/", part))]
-
-
-def _string(alias: str, param: SearchParam, modifier: str | None, values: Sequence[str]) -> Sql:
-    pairs = [(name, value) for value in values for name in param.stored]
-    if modifier == "contains":
-        return any_of([contains(alias, name, value) for name, value in pairs])
-    if modifier in ("equals", "ends"):
-        return any_of([texts(alias, name, modifier, value) for name, value in pairs])
-    if modifier == "exact":
-        terms = [term(lexeme(f"{name}:exact", value)) for name, value in pairs]
-    else:
-        terms = [term(lexeme(name, normalised(value))) + ":*" for name, value in pairs]
-    return Sql(f"{alias}.strings @@ %s::tsquery", (" | ".join(terms),))
 
 
 def _amount(spec: ResourceSpec, param: SearchParam, asked: Asked, value: str) -> quantities.Amount:

@@ -55,10 +55,11 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         ordered = {order.service_request_id for order in orders}
         await project_limits(pg, orders, [one.id for one in requests if one.id not in ordered])
     if conditions := by_type.get("Condition"):
-        await project_pregnancies(pg, [(one.id, one.resource) for one in conditions])
+        made = {one.change.id for one in written if one.status == 201}
+        await project_pregnancies(pg, [(one.id, one.resource) for one in conditions], made)
     if flags := by_type.get("Flag"):
         await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
-    moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200]
+    moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200 and _moved(one)]
     moved += [about for one in written if one.change.type == "Flag" and (about := one.patient_id)]
     if moved:
         await _follow_home_hub(pg, moved)
@@ -78,6 +79,12 @@ def _registrations(written: Sequence[Written], author: str, now: datetime) -> di
         for one in written
         if one.change.type == "Patient" and one.status == 201 and author.startswith("Practitioner/")
     }
+
+
+def _moved(one: Written) -> bool:
+    """Whether the person may have another home hub than before."""
+    after = one.change.resource or {}
+    return one.before is None or one.before.get("managingOrganization") != after.get("managingOrganization")
 
 
 def _gone(changed: Sequence[Changed]) -> list[str]:

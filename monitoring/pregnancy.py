@@ -4,7 +4,7 @@ A record that nobody ends must not silence NEWS2 for years, and one that nobody 
 does not count is scored, and the person's page says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -107,9 +107,13 @@ def ended(resource: JSON, on: date, today: date) -> JSON:
     return {**resource, "clinicalStatus": status, "abatementDateTime": on.isoformat()}
 
 
-async def project_pregnancies(pg: psycopg.AsyncConnection[Any], changed: Sequence[tuple[str, JSON | None]]) -> None:
-    """Bring the rows up to date with *changed* Conditions: (id, resource or None when it was deleted)."""
-    await pg.execute("DELETE FROM pregnancy WHERE condition_id = ANY(%s)", ([id_ for id_, _ in changed],))
+async def project_pregnancies(
+    pg: psycopg.AsyncConnection[Any], changed: Sequence[tuple[str, JSON | None]], made: Collection[str] = ()
+) -> None:
+    """Bring the rows up to date with *changed* Conditions: (id, resource or None when it was deleted). Those in *made*
+    are new, and have no row yet."""
+    if before := [id_ for id_, _ in changed if id_ not in made]:
+        await pg.execute("DELETE FROM pregnancy WHERE condition_id = ANY(%s)", (before,))
     found = [one for _, resource in changed if resource and (one := from_condition(resource))]
     if found:
         await pg.execute(

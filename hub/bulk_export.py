@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from urllib.parse import parse_qsl
 
 from fhir import store
@@ -26,11 +25,11 @@ from hub.access import visible
 from hub.db import Database, Tx
 from hub.identity import Actor
 from hub.jobs import JSON, Job, Told
+from hub.pieces import PIECE_BYTES, put
 from hub.sources import rank
 
 FILE_ROWS = 100_000
 """Resources in one file at most, so that a client can fetch several at once, and one of them again."""
-PIECE_BYTES = 2 * 1024 * 1024
 FETCHED = 500
 MOST_BYTES = 16 * 1024**3
 """Of one export, compressed: they lie in the database until they expire."""
@@ -280,34 +279,7 @@ class _Writing:
         self._kept += len(data)
         if self._kept > MOST_BYTES:
             raise refuse(422, "too-costly", f"the export is larger than {MOST_BYTES // 1024**3} GiB: ask for less")
-        await put_piece(self._database, self._job.id, file["file"], file["pieces"], data)
+        await put(self._database, self._job.id, file["file"], file["pieces"], data)
         file["pieces"] += 1
         file["count"] += len(bodies)
         file["bytes"] += len(raw)
-
-
-async def put_piece(database: Database, job_id: str, file: int, number: int, data: bytes) -> None:
-    """Keep one piece; Refusal 410 once the job was deleted."""
-    async with database.transaction() as tx:
-        await tx.pg.execute("SET LOCAL synchronous_commit = off")
-        result = await tx.pg.execute(
-            "INSERT INTO job_piece (job_id, file, number, data) SELECT id, %s, %s, %s FROM job WHERE id = %s"
-            " ON CONFLICT (job_id, file, number) DO UPDATE SET data = excluded.data",
-            (file, number, data, job_id),
-        )
-        if result.rowcount == 0:
-            raise refuse(410, "deleted", "the job was deleted")
-
-
-async def pieces(database: Database, job_id: str, file: int, count: int) -> AsyncIterator[bytes]:
-    """What a file holds, a piece at a time, each in a transaction of its own: a slow reader holds no connection."""
-    for number in range(count):
-        async with database.transaction() as tx:
-            rows = await tx.pg.execute(
-                "SELECT data FROM job_piece WHERE job_id = %s AND file = %s AND number = %s", (job_id, file, number)
-            )
-            row: tuple[Any, ...] | None = await rows.fetchone()
-        if row is None:
-            # Deleted meanwhile. The answer has begun, so its connection breaks: nobody takes it for the whole.
-            raise refuse(410, "deleted", "the job was deleted")
-        yield await asyncio.to_thread(zlib.decompress, row[0])

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from fhir.outcome import Issue, operation_outcome, refuse
 from fhir.wire import encode
 from hub import importer
-from hub.bulk_export import pieces, put_piece
 from hub.db import Database
 from hub.identity import Actor
 from hub.importer import Refused, Summary
 from hub.jobs import JSON, Job, Told
+from hub.pieces import fetched, put
 from hub.sources import Source, discover
 
 PATH = "/fhir/$import"
@@ -49,7 +49,7 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
     with TemporaryDirectory(prefix="carehub-import-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "given.ndjson"
         with path.open("wb") as file:
-            async for raw in pieces(database, job.id, GIVEN, job.request["pieces"]):
+            async for raw in fetched(database, job.id, GIVEN, job.request["pieces"]):
                 await asyncio.to_thread(file.write, raw)
         found = await asyncio.to_thread(discover, [path])
         summary = await importer.run(database, found, _Watching(told), again=True, actor=actor)
@@ -62,7 +62,7 @@ async def run(database: Database, job: Job, actor: Actor, told: Told) -> JSON:
 
 async def _report(database: Database, job: Job, refused: Sequence[Refused]) -> JSON:
     raw = b"".join(encode(operation_outcome([_told(one, issue) for issue in one.issues])) + b"\n" for one in refused)
-    await put_piece(database, job.id, REPORT, 0, await asyncio.to_thread(zlib.compress, raw, 3))
+    await put(database, job.id, REPORT, 0, await asyncio.to_thread(zlib.compress, raw, 3))
     return {"file": REPORT, "type": "OperationOutcome", "count": len(refused), "bytes": len(raw), "pieces": 1}
 
 

@@ -289,7 +289,7 @@ job = Table(
     Index("job_expires", "expires"),
 )
 
-# What a job made or was given, as NDJSON in pieces of whole lines, each a gzip member of its own.
+# What a job made or was given: NDJSON in pieces, each compressed by itself (see `hub.pieces`).
 job_piece = Table(
     "job_piece",
     metadata,

@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from fhir.outcome import refuse
 from hub import audit, bulk_import, jobs
-from hub.bulk_export import PIECE_BYTES, put_piece
 from hub.fhir_http import answer, said
 from hub.flows import demand
 from hub.ingest import NDJSON
 from hub.interactions import Call
+from hub.pieces import PIECE_BYTES, put
 
 __all__ = ["NDJSON", "carry_out"]
 
@@ -66,7 +66,7 @@ async def _keep(call: Call, job_id: str) -> int:
         if size > MOST_BYTES:
             raise refuse(413, "too-long", f"the body is larger than {MOST_BYTES:,} bytes: send several files")
         data = await asyncio.to_thread(zlib.compress, piece, 3)
-        await put_piece(call.runtime.database, job_id, bulk_import.GIVEN, number, data)
+        await put(call.runtime.database, job_id, bulk_import.GIVEN, number, data)
         number += 1
     if not number:
         raise refuse(400, "structure", "there is nothing in the body: send a resource on each line", "http.body")

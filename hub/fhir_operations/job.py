@@ -12,11 +12,11 @@ from fhir.outcome import refuse
 from fhir.store import instant
 from fhir.wire import encode
 from hub import audit, jobs
-from hub.bulk_export import pieces
 from hub.fhir_http import answer
 from hub.flows import demand
 from hub.interactions import Call
 from hub.jobs import Job
+from hub.pieces import fetched
 
 NDJSON = "application/fhir+ndjson"
 MEDIA = (NDJSON, "application/ndjson", "application/x-ndjson")
@@ -90,5 +90,5 @@ async def _file(call: Call, job: Job, name: str) -> Response:
     headers = {"Content-Length": str(file["bytes"]), "Cache-Control": "no-store"}
     if call.request.method == "HEAD":
         return Response(None, 200, headers, media_type=NDJSON)
-    content = pieces(call.runtime.database, job.id, file["file"], file["pieces"])
+    content = fetched(call.runtime.database, job.id, file["file"], file["pieces"])
     return StreamingResponse(content, 200, headers, media_type=NDJSON)

@@ -939,7 +939,7 @@ class TestPages:
         finally:
             stop.set()
             await writer
-        assert next(rounds) > 10
+        assert next(rounds) > 2
 
     async def test_what_is_under_way_within_a_savepoint_is_not_there_yet(self, fresh_database: Any) -> None:
         """No snapshot of PostgreSQL knows the numbers of savepoints, in which batches write."""

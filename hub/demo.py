@@ -105,6 +105,11 @@ class Demonstration:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with embedded.kept(self.data_dir) as server, self._stopping():
             migrations.upgrade(server.url)
+            if lacking := migrations.lacking(server.url):
+                raise Failed(
+                    f"What {self.data_dir} keeps was made by an older state of Care Hub (no {lacking[0]}). Start anew "
+                    "with `make demo RESET=1` (`carehub demo --reset`), or keep it and choose another --data-dir."
+                )
             key = asyncio.run(self._prepare(server.url))
             self._spawn(server.url, "serve", "--host", "127.0.0.1", "--port", str(self.port))
             self._await()

@@ -148,6 +148,11 @@ def database(connection: psycopg.Connection, settings: Settings, url: str) -> It
         detail = "empty" if revision is None else f"at revision {revision}, not {migrations.head()}"
         yield Finding("schema", Level.FAIL, detail, "Run `carehub migrate`.")
         return
+    if lacking := migrations.lacking(url):
+        detail = f"made by an older state of this version: no {', '.join(lacking[:3])}"
+        remedy = "Start with an empty database; `carehub demo --reset` for a demonstration."
+        yield Finding("schema", Level.FAIL, detail, remedy)
+        return
     yield Finding("schema", Level.OK, f"revision {revision}")
     yield _accounts(connection, settings)
     yield subscriptions(connection)

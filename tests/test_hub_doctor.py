@@ -74,6 +74,14 @@ class TestExamine:
         _execute(url, "UPDATE alembic_version SET version_num = '0000'")
         assert "0000" in _found("schema").detail
 
+    def test_a_database_of_an_older_state_of_the_same_revision(self, url: str) -> None:
+        _execute(url, "ALTER TABLE account DROP COLUMN name; DROP TABLE notice CASCADE")
+        found = _found("schema")
+        assert (found.level, found.detail) == (
+            Level.FAIL, "made by an older state of this version: no account.name, notice"
+        )  # fmt: skip
+        assert "--reset" in found.remedy
+
     def test_a_read_only_database(self, url: str) -> None:
         name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
         _execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")

@@ -12,6 +12,7 @@ from fhir.store import Change, new_id
 from hub import flows, importer, sources
 from hub.db import Database
 from hub.identity import IMPORTER
+from hub.pages import readings
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,17 @@ class TestSynthea:
         assert found["systolic"][0] == found["weight"][0] == 40
         assert found["systolic"][1] > 300
         assert flags == (0,)
+
+    async def test_their_vitals_of_years_ago_show_as_trends(self, synthea: Database) -> None:
+        async with synthea.transaction() as tx:
+            rows = await tx.pg.execute("SELECT DISTINCT patient_id FROM reading")
+            charts = [
+                await readings.charts_of(tx, IMPORTER, patient_id, "decade", datetime.now(UTC))
+                for (patient_id,) in await rows.fetchall()
+            ]
+        drawn = [sum(chart["chart"] is not None and chart["count"] > 1 for chart in person) for person in charts]
+        assert len(drawn) == 40
+        assert sum(number >= 3 for number in drawn) >= 30, drawn
 
     async def test_their_own_plans_are_records_beside_the_persons_plan(self, synthea: Database) -> None:
         async with synthea.transaction() as tx:

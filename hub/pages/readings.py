@@ -23,7 +23,9 @@ from monitoring.state import load_orders
 
 router = APIRouter(route_class=PageRoute)
 
-RANGES = {"day": ("Day", 1), "week": ("Week", 7), "month": ("Month", 31), "year": ("Year", 366)}
+RANGES = {
+    "day": ("Day", 1), "week": ("Week", 7), "month": ("Month", 31), "year": ("Year", 366), "decade": ("10 years", 3653),
+}  # fmt: skip
 ROWS = 30
 
 

@@ -97,6 +97,22 @@ class TestWithdrawal:
         shown = (await who.client.get(f"/patients/{patient_id}/approval")).text
         assert "4 Jul" in shown and "00:00" not in shown
 
+    async def test_who_edits_without_approval_is_told_so_before_and_after_in_plain_words(self, rest: Rest) -> None:
+        patient_id, plan_id = await planned(rest)
+        who = await visitor(rest, "care-coordinator")
+        address = f"/patients/{patient_id}/plan/edit"
+        assert "does not approve" not in (await who.client.get(address)).text
+        withdrawal = {"csrf": who.csrf, "by": "", "why": "No reason given"}
+        await who.client.post(f"/patients/{patient_id}/approval/withdraw", data=withdrawal)
+        shown = (await who.client.get(address)).text
+        assert "does not approve of a plan at present" in shown and f'href="/patients/{patient_id}/approval"' in shown
+        (version,) = await column(rest, "SELECT version FROM plan WHERE id = %s", plan_id)
+        edit = {"csrf": who.csrf, "kind": "set-what-matters", "text": "My dog", "expected_version": str(version)}
+        answer = await who.client.post(address, data=edit)
+        assert answer.status_code == 422 and "There is a problem" in answer.text and "My dog" in answer.text
+        assert "LOINC" not in answer.text
+        assert await column(rest, "SELECT version FROM plan WHERE id = %s", plan_id) == [version]
+
     async def test_it_is_undone_by_a_new_approval(self, rest: Rest) -> None:
         patient_id, plan_id = await planned(rest)
         who = await visitor(rest, "care-coordinator")

@@ -192,6 +192,9 @@ async def _edit_page(
         person = await persons.find(tx.pg, actor, patient_id)
         kept = await _plan(tx, actor, patient_id)
         members = await persons.members(tx.pg, actor, patient_id)
+        approved = await records.approved(tx.pg, patient_id, now)
+    if problem and not approved:
+        problem = f"{person.first} does not approve of a plan at present."
     await runtime(request).reads.record(persons.looked(actor, patient_id, "plan", "CarePlan"))
     today = persons.today(now)
     return page(
@@ -216,6 +219,8 @@ async def _edit_page(
         kind=sent.text("kind") if sent else None,
         typed=sent.values() if sent else {},
         lacks=lacks(kept.plan, now),
+        approved=approved,
+        can_approve=actor.can("approval.record"),
         can_agree=actor.can("plan.agree"),
         **({"said": None} if problem else {}),
     )

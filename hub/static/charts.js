@@ -3,14 +3,18 @@ const RED = "#b2160b";
 const AMBER = "#8a5300";
 const zone = "Europe/London";
 
-const full = new Intl.DateTimeFormat("en-GB", { timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const full = new Intl.DateTimeFormat("en-GB", { timeZone: zone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
 const hour = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { timeZone: zone, day: "numeric", month: "short" });
 
-// Midnight shows the day, other ticks the hour.
-function tick(seconds) {
+const month = new Intl.DateTimeFormat("en-GB", { timeZone: zone, month: "short", year: "numeric" });
+const YEAR = 366 * 86400;
+
+// Midnight shows the day, other ticks the hour; over more than a year a tick without its year would mislead.
+function tick(seconds, long) {
   const at = new Date(seconds * 1000);
+  if (long) return month.format(at);
   const clock = hour.format(at);
   return clock === "00:00" || clock === "24:00" ? day.format(at) : clock;
 }
@@ -70,6 +74,7 @@ function cross(plot, series, left, right) {
 function draw(box) {
   const data = JSON.parse(box.dataset.chart);
   const { unit, name } = box.dataset;
+  const long = data.until - data.from > YEAR;
   const bounds = data.limits.filter((bound) => bound !== null);
   const show = (value) => (value === null || value === undefined ? "" : `${value.toFixed(data.decimals)} ${unit}`);
   box.replaceChildren();
@@ -89,7 +94,7 @@ function draw(box) {
         },
       },
     },
-    axes: [{ font: "13px Arial", values: (_, ticks) => ticks.map(tick) }, { font: "13px Arial", size: 56 }],
+    axes: [{ font: "13px Arial", space: long ? 80 : 50, values: (_, ticks) => ticks.map((one) => tick(one, long)) }, { font: "13px Arial", size: 56 }],
     series: [
       { label: "When", value: (_, seconds) => (seconds === null ? "" : full.format(new Date(seconds * 1000))) },
       { label: name, stroke: "#005eb8", width: 2, spanGaps: true, points: { show: true, size: 6, fill: "#005eb8" }, value: (_, value) => show(value) },

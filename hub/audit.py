@@ -11,7 +11,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -40,8 +40,7 @@ JSON = dict[str, Any]
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One row of the trail. `detail` holds ids, counts and codes only, never what a record says."""
 
     actor: str
@@ -52,8 +51,8 @@ class Entry:
     patient_id: str | None = None
     outcome: str = "ok"
     detail: JSON | None = None
-    request_id: str | None = field(default_factory=REQUEST_ID.get)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    request_id: str | None = msgspec.field(default_factory=REQUEST_ID.get)
+    at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
 
 
 def entry(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Literal
 
+from msgspec import structs
+
 from fhir import store
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.store import Change, Written, new_id
@@ -130,7 +132,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
         else:
             resource = {**one.sent.observation, "id": id_}
             changes.append(Change("update", "Observation", id_, resource, author=one.sent.actor.reference))
-            one.readings = [replace(reading, observation_id=id_) for reading in one.readings]
+            one.readings = [structs.replace(reading, observation_id=id_) for reading in one.readings]
             writing.append(one)
     if not changes:
         return

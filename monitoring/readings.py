@@ -1,11 +1,12 @@
 """From a FHIR Observation to typed readings: one unit per measure, the original kept, doubt and refusal explained."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
+
+import msgspec
 
 from fhir.outcome import Issue, Refusal
 from monitoring.measures import (
@@ -49,8 +50,7 @@ class ReadingRefused(Refusal):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One measured value of one person.
 
     `value` is in the measure's unit (`MEASURES[measure].unit`), or None where the answer is a `word`. `given` is what

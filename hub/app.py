@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir.outcome import Refusal, refuse
-from hub import audit, bulk_export, bulk_import, fhir_formats, fhir_routes, ingest, jobs, oauth, openapi, pages, upkeep
+from hub import (
+    audit,
+    bulk_export,
+    bulk_import,
+    fhir_formats,
+    fhir_routes,
+    identity,
+    ingest,
+    jobs,
+    oauth,
+    openapi,
+    pages,
+    upkeep,
+)
 from hub.audit import REQUEST_ID, ReadLog
 from hub.db import Database, database_url
 from hub.faults import told
@@ -65,7 +79,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
         with ExitStack() as stack:
             url = stack.enter_context(database_url(chosen))
             database = Database(url, chosen.pool_size, chosen.statement_timeout_ms)
-            live = Live(url)
+            live = Live(url, partial(identity.forget, database))
             gathering = Submissions(database), ReadLog(database), live, Lookups(database)
             runtime = Runtime(chosen, database, signing_secret(chosen), *gathering)
             app.state.runtime = runtime

@@ -1,8 +1,9 @@
 """Who asks: the Actor of a request, found from its bearer token, device key or session cookie.
 
 Secrets are 256 random bits and are kept as SHA-256 only, so a look-up by hash tells a guesser nothing, not even by its
-timing. Tokens and device keys are remembered for `REMEMBERED` seconds, because devices send in bursts: a revocation
-takes effect within that time. Sessions are looked up every time, so sign-out takes effect at once.
+timing. Tokens and device keys are remembered for `WHILE_TOLD` seconds by a process that hears from the database when
+one ends (`forget`), and for `REMEMBERED` by one that does not: a revocation takes effect at once, or within that.
+Sessions are looked up every time, so sign-out takes effect at once.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ TOKEN_PREFIX = "cht_"  # noqa: S105 (what tokens begin with, so that scanners of
 DEVICE_PREFIX = "chd_"
 
 REMEMBERED = 2.0
+WHILE_TOLD = 60.0
 MOST_REMEMBERED = 50_000
 
 
@@ -139,8 +141,9 @@ def _unknown(challenge: str) -> Refusal:
 
 
 _BY_CREDENTIAL = """
-SELECT credential.hash, credential.kind, device.id, device.name, account.id, account.name, account.role,
-       account.reference, account.organisations, account.hub_id, NULL, credential.scope
+SELECT credential.hash, coalesce(extract(epoch FROM credential.expires - now())::float8, 'infinity'), credential.kind,
+       device.id, device.name, account.id, account.name, account.role, account.reference, account.organisations,
+       account.hub_id, NULL, credential.scope
 FROM credential
 LEFT JOIN device ON credential.kind = 'device' AND device.id = credential.device_id
 LEFT JOIN account ON credential.kind = 'token' AND account.id = credential.account_id AND account.active
@@ -155,12 +158,20 @@ WHERE session.hash = ANY(%s) AND session.expires > now()
 """
 
 
+Known = tuple[Actor, float]
+"""Whose a credential is, and for how many seconds more it is valid."""
+
+
 class _Door:
     """Looks up credentials for all requests that wait at once, in one query."""
 
     def __init__(self, database: Database) -> None:
         self._remembered: dict[bytes, tuple[float, Actor]] = {}
-        self._credentials: Gathering[bytes, Actor | None] = Gathering(self._load_credentials, max_batch=1000)
+        self._lasting = REMEMBERED
+        self._forgotten = 0
+        self._credentials: Gathering[bytes, tuple[Actor, float] | None] = Gathering(
+            self._load_credentials, max_batch=1000
+        )
         self._sessions: Gathering[bytes, Actor | None] = Gathering(self._load_sessions, max_batch=1000)
         self._database = ref(database)  # `_doors` must be able to let go of the database
 
@@ -168,24 +179,34 @@ class _Door:
         known = self._remembered.get(hash_)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        actor = await self._credentials.submit(hash_)
-        if actor is not None:
+        before = self._forgotten
+        found = await self._credentials.submit(hash_)
+        if found is None:
+            return None
+        actor, left = found
+        if before == self._forgotten:  # else it may have ended since it was looked at
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[hash_] = (time.monotonic() + REMEMBERED, actor)
+            self._remembered[hash_] = (time.monotonic() + min(self._lasting, left), actor)
         return actor
+
+    def forget(self, listening: bool) -> None:
+        self._forgotten += 1
+        self._remembered.clear()
+        self._lasting = WHILE_TOLD if listening else REMEMBERED
 
     async def by_session(self, hash_: bytes) -> Actor | None:
         return await self._sessions.submit(hash_)
 
-    async def _load_credentials(self, hashes: list[bytes]) -> list[Actor | None]:
-        found: dict[bytes, Actor] = {}
-        for hash_, kind, device_id, device_name, *account in await self._rows(_BY_CREDENTIAL, hashes):
+    async def _load_credentials(self, hashes: list[bytes]) -> list[Known | None]:
+        found: dict[bytes, Known] = {}
+        for hash_, left, kind, device_id, device_name, *account in await self._rows(_BY_CREDENTIAL, hashes):
             if kind == "device" and device_id is not None:
                 reference = f"Device/{device_id}"
-                found[bytes(hash_)] = Actor("device", device_id, device_name, "device", reference, (reference,))
+                actor = Actor("device", device_id, device_name, "device", reference, (reference,))
+                found[bytes(hash_)] = actor, left
             elif kind == "token" and account[0] is not None:
-                found[bytes(hash_)] = account_actor(*account)
+                found[bytes(hash_)] = account_actor(*account), left
         return [found.get(hash_) for hash_ in hashes]
 
     async def _load_sessions(self, hashes: list[bytes]) -> list[Actor | None]:
@@ -198,6 +219,11 @@ class _Door:
         assert database is not None, "whoever waits for the answer holds the database"
         async with database.reading() as pg:
             return await (await pg.execute(query, (hashes,))).fetchall()
+
+
+def forget(database: Database, listening: bool) -> None:
+    """A credential has ended, or an account was changed: look again. *listening*: the next time will be told, too."""
+    _door(database).forget(listening)
 
 
 _doors: WeakKeyDictionary[Database, _Door] = WeakKeyDictionary()

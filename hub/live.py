@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import psycopg
 
 CHANNEL = "carehub_live"
+CREDENTIALS = "carehub_credentials"
+"""Where the tables say that a credential ended or an account was changed."""
 
 # Seconds. A board is told at once, then at most this often; a silent line is kept open through proxies; a stream
 # ends after an hour so that a session that has ended meanwhile is noticed.
@@ -33,10 +35,14 @@ async def announce(pg: psycopg.AsyncConnection[Any], hub_ids: Iterable[str | Non
 
 
 class Live:
-    """The listening side of one process: `start` on start-up, `stop` on shutdown, `events` per open board."""
+    """The listening side of one process: `start` on start-up, `stop` on shutdown, `events` per open board.
 
-    def __init__(self, url: str) -> None:
+    *credentials* is called when a credential has ended or may have: True while this process listens, else False.
+    """
+
+    def __init__(self, url: str, credentials: Callable[[bool], None] = lambda listening: None) -> None:
         self._url = url
+        self._credentials = credentials
         self._boards: dict[asyncio.Event, str | None] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -125,13 +131,18 @@ class Live:
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
+                    await connection.execute(f"LISTEN {CHANNEL}; LISTEN {CREDENTIALS}")
+                    self._credentials(True)
                     self._wake(None)
                     self.listening.set()
                     wait = RETRY_FIRST
                     async for notify in connection.notifies():
-                        self._wake(notify.payload.partition(" ")[0] or None)
+                        if notify.channel == CREDENTIALS:
+                            self._credentials(True)
+                        else:
+                            self._wake(notify.payload.partition(" ")[0] or None)
             except psycopg.OperationalError:
                 self.listening.clear()
+                self._credentials(False)
                 await asyncio.sleep(wait)
                 wait = min(RETRY_MOST, wait * 2)

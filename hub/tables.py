@@ -1,6 +1,7 @@
 """Tables of the running service: people, access, identity, audit. Importing this module fills the MetaData."""
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -131,6 +133,19 @@ credential = Table(
     Index("credential_device", "device_id"),
     Index("credential_scoped", "expires", postgresql_where=text("scope IS NOT NULL")),
 )
+
+# Each process remembers for a while whose a key is (see hub.identity): it is told when one ends, whoever ends it.
+for _statement in (
+    """CREATE FUNCTION tell_of_credentials() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_notify('carehub_credentials', ''); RETURN NULL; END $$""",
+    "CREATE TRIGGER credential_ended AFTER UPDATE OF revoked, expires, scope ON credential"
+    " FOR EACH ROW EXECUTE FUNCTION tell_of_credentials()",
+    "CREATE TRIGGER credential_gone AFTER DELETE ON credential FOR EACH ROW"
+    " WHEN (OLD.expires IS NULL OR OLD.expires > now()) EXECUTE FUNCTION tell_of_credentials()",
+    "CREATE TRIGGER account_changed AFTER UPDATE OF active, name, role, reference, organisations, hub_id ON account"
+    " FOR EACH ROW EXECUTE FUNCTION tell_of_credentials()",
+):
+    event.listen(metadata, "after_create", DDL(_statement))  # type: ignore[no-untyped-call]
 
 # Other systems that sign in with a key of their own (see hub.oauth), and what they have said already.
 client = Table(

@@ -199,7 +199,8 @@ class TestRoundTrip:
                 }
                 await factories.write(tx, reading)
             before = await exported(one)
-            assert {"Patient", "Consent", "CarePlan", "Observation", "Flag"} <= {line["resourceType"] for line in before}
+            kinds = {line["resourceType"] for line in before}
+            assert {"Patient", "Consent", "CarePlan", "Observation", "Flag"} <= kinds
             manifest = await imported(other, lines(*before))
             assert manifest["extension"]["refused"] == 0, manifest
             # What the hub makes of readings by itself, such as flags, came along, and is not made a second time.

@@ -1,5 +1,6 @@
 """SMART Backend Services: who holds the private key gets a token for each assertion, and no more than it asked for."""
 
+import asyncio
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from rest import Caller, Fresh, Rest, running
 
 from fhir.outcome import Refusal
 from fhir.store import new_id
-from hub import accounts, oauth
+from hub import accounts, identity, oauth
 
 TOKEN = "http://127.0.0.1/oauth/token"
 KEY = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
@@ -69,6 +70,15 @@ async def test_a_system_gets_a_token_and_reads(rest: Rest, client_id: str, key: 
     patient = await rest.patient()
     reader = Caller(rest.client, said["access_token"])
     assert (await reader("GET", f"/Patient/{patient}")).status_code == 200
+
+
+async def answered(asker: Caller, path: str, status: int) -> bool:
+    """Whether *path* is answered with *status* within five seconds: a word of the database takes a moment."""
+    for _ in range(250):
+        if (await asker("GET", path)).status_code == status:
+            return True
+        await asyncio.sleep(0.02)
+    return False
 
 
 FALSE = {
@@ -219,3 +229,27 @@ async def test_the_configuration_says_what_is_true(rest: Rest) -> None:
 def test_keys_that_are_not_taken(keys: Any) -> None:
     with pytest.raises(Refusal):
         oauth.key_set(keys)
+
+
+async def test_a_key_that_is_remembered_ends_at_once_whoever_ends_it(rest: Rest) -> None:
+    """Threat: a stolen key goes on being good because a process remembers it."""
+    assert identity.WHILE_TOLD > 10
+    patient = await rest.patient()
+    device = await rest.device(patient)
+    for statement in (
+        "UPDATE credential SET revoked = now() WHERE device_id = %s RETURNING 1",
+        "UPDATE credential SET revoked = NULL WHERE device_id = %s RETURNING 1",
+        "DELETE FROM credential WHERE device_id = %s RETURNING 1",
+    ):
+        wanted = 401 if "NULL" not in statement else 200
+        await rest.rows(statement, device.id)
+        assert await answered(device, f"/Device/{device.id}", wanted)
+
+
+async def test_a_token_is_not_remembered_beyond_its_end(rest: Rest, client_id: str) -> None:
+    reader = await caller(rest, client_id, "system/Patient.rs")
+    assert (await reader("GET", "/Patient?_count=0")).status_code == 200
+    await rest.rows(
+        "UPDATE credential SET expires = now() + interval '0.3 s' WHERE account_id = %s RETURNING 1", client_id
+    )
+    assert await answered(reader, "/Patient?_count=0", 401)

@@ -23,12 +23,13 @@ def smart(served: Served) -> FHIRClient:
 
 def test_the_capability_statement_fits_its_strict_models(served: Served) -> None:
     client = FHIRClient(settings={"app_id": "tests", "api_base": served.base})
-    assert client.prepare()
+    assert not client.prepare()  # it knows where systems get their tokens, and has none yet
     statement = client.server.capabilityStatement
     assert isinstance(statement, CapabilityStatement)
     assert statement.implementation.url == served.base
     assert {one.type for one in statement.rest[0].resource} >= {"Patient", "Observation", "CarePlan"}
-    assert client.server.auth.auth_type == "none"
+    assert client.server.auth.auth_type == "oauth2"
+    assert client.server.auth._token_uri == served.base.removesuffix("/fhir") + "/oauth/token"
 
 
 def test_without_a_token_there_is_nothing(served: Served) -> None:

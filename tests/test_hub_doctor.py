@@ -75,7 +75,7 @@ class TestExamine:
         assert "0000" in _found("schema").detail
 
     def test_a_database_of_an_older_state_of_the_same_revision(self, url: str) -> None:
-        _execute(url, "ALTER TABLE account DROP COLUMN name; DROP TABLE notice CASCADE")
+        _execute(url, "ALTER TABLE account DROP COLUMN name CASCADE; DROP TABLE notice CASCADE")
         found = _found("schema")
         assert (found.level, found.detail) == (
             Level.FAIL, "made by an older state of this version: no account.name, notice"

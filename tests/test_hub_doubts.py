@@ -1,13 +1,13 @@
 """Nobody may believe that a reading is watched when it is not: what the hub answers, at every door of a device."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from monitoring_cases import NOW as THEN
 from monitoring_cases import reading
+from msgspec.structs import replace
 from rest import Caller, Rest, running
 
 from fhir.wire import decode, encode

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from monitoring_cases import NOW, case, days, hours, reading
+from msgspec import structs
 
 from monitoring import evaluation
 from monitoring.case import Case, Failure, Finding
@@ -27,19 +28,21 @@ class TestCase:
 
     @pytest.mark.parametrize("quality", [SANDBOX, WRONG])
     def test_readings_that_are_none(self, quality: str) -> None:
-        assert evaluation.case("p1", [replace(reading("spo2", 85), quality=quality)], [], NOW) is None
+        assert evaluation.case("p1", [structs.replace(reading("spo2", 85), quality=quality)], [], NOW) is None
 
     def test_a_day_without_a_time_is_not_told(self) -> None:
-        assert evaluation.case("p1", [replace(reading("spo2", 85), quality=CHECK, why=NO_TIME)], [], NOW) is None
+        assert (
+            evaluation.case("p1", [structs.replace(reading("spo2", 85), quality=CHECK, why=NO_TIME)], [], NOW) is None
+        )
 
     def test_a_doubtful_reading_is_never_evaluated_clinically(self) -> None:
-        doubtful = replace(reading("spo2", 40), quality=CHECK, why="Not believable 40 %.")
+        doubtful = structs.replace(reading("spo2", 40), quality=CHECK, why="Not believable 40 %.")
         (found,) = evaluate(case(doubtful))
         assert isinstance(found, Finding)
         assert (found.rule, found.kind, found.severity) == ("check-reading", "operational", 1)
 
     def test_doubtful_earlier_readings_confirm_nothing(self) -> None:
-        earlier = replace(reading("spo2", 93, hours(1)), quality=CHECK)
+        earlier = structs.replace(reading("spo2", 93, hours(1)), quality=CHECK)
         (found,) = evaluate(case(reading("spo2", 93), earlier=[earlier]))
         assert isinstance(found, Finding) and found.repeat
 

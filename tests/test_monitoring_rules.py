@@ -1,12 +1,12 @@
 """Every rule fires and stays silent by example; every threshold is tested on both sides, with its source."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from monitoring_cases import NOW, case, days, hours, reading
+from msgspec.structs import replace
 
 from monitoring import blood_pressure, glucose, rulebook, thresholds, weight
 from monitoring.case import Case

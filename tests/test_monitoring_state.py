@@ -1,13 +1,13 @@
 """Readings in and out of the database: projection, cases and charts, each in a fixed number of statements."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from monitoring_cases import NOW, days, hours, reading
+from msgspec.structs import replace
 
 from hub.db import Tx
 from monitoring.case import Facts

@@ -27,7 +27,9 @@ assert.ok(tool.searchParamsFor({ resourceType: "CarePlan" }).includes("subject")
 assert.equal(statement.implementation.url, BASE);
 done("capability");
 
-assert.deepEqual(await client.smartAuthMetadata().then(({ tokenUrl }) => tokenUrl), undefined);
+const { tokenUrl, authorizeUrl } = await client.smartAuthMetadata();
+assert.ok(String(tokenUrl).endsWith("/oauth/token"));
+assert.equal(authorizeUrl, undefined);
 await refused(new Client({ baseUrl: BASE }).read({ resourceType: "Patient", id: PERSON }), 401);
 done("security");
 

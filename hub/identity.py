@@ -169,9 +169,7 @@ class _Door:
         self._remembered: dict[bytes, tuple[float, Actor]] = {}
         self._lasting = REMEMBERED
         self._forgotten = 0
-        self._credentials: Gathering[bytes, tuple[Actor, float] | None] = Gathering(
-            self._load_credentials, max_batch=1000
-        )
+        self._credentials: Gathering[bytes, Known | None] = Gathering(self._load_credentials, max_batch=1000)
         self._sessions: Gathering[bytes, Actor | None] = Gathering(self._load_sessions, max_batch=1000)
         self._database = ref(database)  # `_doors` must be able to let go of the database
 

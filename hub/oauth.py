@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fhir.outcome import refuse
-from hub import accounts, audit, scopes
+from hub import accounts, audit, clients, scopes
 from hub.db import Database, Tx
 from hub.fhir_http import base_of
 from hub.identity import Actor, account_actor
@@ -85,7 +85,7 @@ def _bits(modulus: Any) -> int:
 async def register(tx: Tx, username: str, keys: Any) -> str:
     """Let the system with this account sign in with *keys* (a JWKS); those it had are replaced. Its client id."""
     key_set(keys)
-    return await accounts.give_keys(tx, username, keys)
+    return await clients.give_keys(tx, username, keys)
 
 
 async def issue(database: Database, form: dict[str, str], token_url: str) -> dict[str, Any]:
@@ -101,12 +101,12 @@ async def issue(database: Database, form: dict[str, str], token_url: str) -> dic
         raise Refused("invalid_scope", str(error)) from None
     async with database.transaction() as tx:
         client_id = _claimed(assertion)
-        found = await accounts.client(tx.pg, client_id)
+        found = await clients.find(tx.pg, client_id)
         if found is None:
             raise _unknown_client()
         actor, keys = account_actor(*found[:6]), found[6]
         claims = _verified(assertion, keys, client_id, token_url)
-        if not await accounts.first_use(tx.pg, client_id, _digest(claims["jti"]), claims["exp"] + LEEWAY):
+        if not await clients.first_use(tx.pg, client_id, _digest(claims["jti"]), claims["exp"] + LEEWAY):
             raise _unknown_client()
         scope = _granted(asked, actor)
         token = await accounts.issue_scoped(tx, actor, str(scope), LIFETIME)

@@ -94,10 +94,15 @@ async def start(tx: Tx, actor: Actor, kind: str, request: JSON, state: str = "wa
 
 
 async def find(tx: Tx, actor: Actor, id_: str) -> Job:
-    """The job, for whoever started it. Refusal 404 for everybody else, and once it has expired."""
+    """The job, for whoever started it. Refusal 404 for everybody else, and once it has expired.
+
+    A token of limited scope finds those that were started with the same scope, or it could fetch what it may not read.
+    """
+    scope = None if actor.scope is None else str(actor.scope)
     rows = await tx.pg.execute(
-        f"SELECT {_COLUMNS} FROM job WHERE id = %s AND owner = %s AND account_id = %s AND expires > now()",
-        (id_, actor.reference, actor.id),
+        f"SELECT {_COLUMNS} FROM job WHERE id = %s AND owner = %s AND account_id = %s AND expires > now()"
+        " AND (%s::text IS NULL OR scope = %s)",
+        (id_, actor.reference, actor.id, scope, scope),
     )
     row = await rows.fetchone()
     if row is None:

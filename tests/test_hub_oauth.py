@@ -204,6 +204,17 @@ async def test_an_export_keeps_the_scope_it_was_asked_for_with(rest: Rest, clien
     assert scopes == [("system/Patient.rs",)]
 
 
+async def test_a_scope_reaches_no_job_of_a_wider_token(rest: Rest, client_id: str) -> None:
+    """Threat: the files of an export of everything are fetched with a token for one type."""
+    wide = await caller(rest, client_id, "system/*.rs")
+    asked = await wide("GET", "/$export", headers={"prefer": "respond-async"})
+    job = "/$job/" + asked.headers["content-location"].rpartition("/")[2]
+    narrow = await caller(rest, client_id, "system/Patient.rs")
+    assert (await narrow("GET", job)).status_code == 404
+    again = await caller(rest, client_id, "system/*.rs")
+    assert (await again("GET", job)).status_code in (200, 202)
+
+
 async def test_the_configuration_says_what_is_true(rest: Rest) -> None:
     for path in ("/.well-known/smart-configuration", "/fhir/.well-known/smart-configuration"):
         said = (await rest.client.get(path)).json()

@@ -12,6 +12,8 @@ from subscribing import World, focuses, numbers, parameter, posted, pulse, team,
 
 from fhir.store import new_id
 from fhir.wire import decode
+from hub import accounts
+from hub.identity import account_actor
 from hub.subscriptions import websocket
 
 JSON = dict[str, Any]
@@ -119,6 +121,19 @@ class TestR4:
             async with connected(hub, authorization=bearer(other)) as socket:
                 await socket.say(f"bind {wrong}")
                 assert await socket.closed() == websocket.REFUSED
+
+    async def test_threat_a_token_of_limited_scope_is_told_all_that_the_account_sees(self, hub: World) -> None:
+        id_ = await asked(hub, hub.rest.system)
+        (row,) = await hub.rest.rows(
+            "SELECT account.id, name, role, reference, organisations, hub_id FROM account"
+            " JOIN subscription ON subscription.account_id = account.id WHERE subscription.id = %s",
+            id_,
+        )
+        async with hub.rest.database.transaction() as tx:
+            token = await accounts.issue_scoped(tx, account_actor(*row), "system/Patient.rs", timedelta(minutes=5))
+        async with connected(hub, authorization=f"Bearer {token}") as socket:
+            await socket.say(f"bind {id_}")
+            assert await socket.closed() == websocket.REFUSED
 
     async def test_threat_a_rest_hook_is_not_listened_to(self, hub: World) -> None:
         mine = await hub.subscribe(hub.rest.system)

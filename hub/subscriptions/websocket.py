@@ -171,6 +171,9 @@ class Listener:
     async def _bind(self, id_: str) -> None:
         if self._actor is None:
             raise Closed(REFUSED, "bind takes a connection with a bearer token; or bind-with-token")
+        if self._actor.scope is not None:
+            # What arrives is limited by the account: a token of limited scope would be told more than it was given.
+            raise Closed(REFUSED, "this token's scope has no subscriptions")
         account = self._actor.id
         async with self._runtime.database.transaction() as tx:
             found = await load(tx.pg, [id_]) if ID.fullmatch(id_) else {}

@@ -2152,4 +2152,6 @@ CREATE FUNCTION tell_of_credentials() RETURNS trigger LANGUAGE plpgsql
 AS $$ BEGIN PERFORM pg_notify('carehub_credentials', ''); RETURN NULL; END $$;
 CREATE TRIGGER credential_ended AFTER UPDATE OF revoked, expires, scope ON credential FOR EACH ROW EXECUTE FUNCTION tell_of_credentials();
 CREATE TRIGGER credential_gone AFTER DELETE ON credential FOR EACH ROW WHEN (OLD.expires IS NULL OR OLD.expires > now()) EXECUTE FUNCTION tell_of_credentials();
+CREATE TRIGGER device_gone AFTER DELETE ON device FOR EACH ROW EXECUTE FUNCTION tell_of_credentials();
+CREATE TRIGGER account_gone AFTER DELETE ON account FOR EACH ROW EXECUTE FUNCTION tell_of_credentials();
 CREATE TRIGGER account_changed AFTER UPDATE OF active, name, role, reference, organisations, hub_id ON account FOR EACH ROW EXECUTE FUNCTION tell_of_credentials();

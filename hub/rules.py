@@ -8,6 +8,7 @@ from typing import Any
 import care_plans.facts
 import care_plans.rules
 from care_plans.facts import Facts, Pair
+from care_plans.shapes import LONDON
 from fhir.index import patient_of
 from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
@@ -115,6 +116,7 @@ async def hold(
         for pair in pairs:
             care_plans.rules.check(pair, facts, unknown)
     await _limits_are_a_clinicians(tx, actor, changes, before)
+    _reviews_are_to_come(actor, changes, before, now)
     for change in changes:
         if change.type == "Flag":
             _flag_is_answered_with_permission(actor, change, before)
@@ -148,6 +150,22 @@ async def _limits_are_a_clinicians(
         )
         if await rows.fetchone() is not None:
             raise _not_their_limits(actor)
+
+
+def _reviews_are_to_come(actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored], now: datetime) -> None:
+    """Whoever sets limits says a day after today on which they are looked at again. Other systems bring what stood."""
+    if actor.can("record.import"):
+        return
+    today = now.astimezone(LONDON).date()
+    for change in changes:
+        after = _limiting(change.resource) if change.type == "ServiceRequest" else None
+        if after is None or not after.active or not after.review_due(today):
+            continue
+        stored = before.get((change.type, change.id))
+        was = _limiting(stored.resource) if stored is not None else None
+        if was is None or was.review_on != after.review_on:
+            text = "Choose a day after today, on which the limits are looked at again."
+            raise refuse(422, "value", text, "ServiceRequest.extension")
 
 
 def _limiting(resource: JSON | None) -> Order | None:

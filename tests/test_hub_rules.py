@@ -107,6 +107,20 @@ class TestLimits:
         assert caught.value.status == 403
         assert await self.in_force(tx, patient_id) == [(71.0,)]
 
+    async def test_a_day_of_review_that_has_come_is_refused_at_every_door(self, tx: Tx) -> None:
+        _, order = await self.ordered(tx)
+        past = deepcopy(order)
+        for one in past["extension"]:
+            if "valueDate" in one:
+                one["valueDate"] = "2020-01-01"
+        with pytest.raises(Refusal) as caught:
+            await change(tx, CLINICIAN, past, "ServiceRequest", order["id"])
+        assert caught.value.status == 422
+        assert "after today" in str(caught.value)
+        await change(tx, IMPORTER, past, "ServiceRequest", order["id"])  # another system brings what stood
+        noted = {**past, "note": [{"text": "Seen"}]}
+        await change(tx, CLINICIAN, noted, "ServiceRequest", order["id"])  # an overdue order may be changed otherwise
+
     async def test_a_later_order_without_limits_does_not_take_their_place(self, tx: Tx) -> None:
         patient_id, _ = await self.ordered(tx)
         plain = to_service_request(Order(new_id(), patient_id, "weight", every_hours=48.0))

@@ -149,8 +149,6 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
                 raise refuse(422, "required", "Say why these limits are right for this person.")
             if (order.personal or order.scale) and order.review_on is None:
                 raise refuse(422, "required", "Say on which day the limits are looked at again.")
-            if order.review_due(persons.today(persons.present())):
-                raise refuse(422, "value", "Choose a day after today, on which the limits are looked at again.")
             await flows.set_limits(tx, actor, order)
     except Refusal as refusal:
         if refusal.status != 422:

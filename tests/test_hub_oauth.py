@@ -250,7 +250,7 @@ async def test_a_key_that_is_remembered_ends_at_once_whoever_ends_it(rest: Rest)
     for statement in (
         "UPDATE credential SET revoked = now() WHERE device_id = %s RETURNING 1",
         "UPDATE credential SET revoked = NULL WHERE device_id = %s RETURNING 1",
-        "DELETE FROM credential WHERE device_id = %s RETURNING 1",
+        "DELETE FROM device WHERE id = %s RETURNING 1",
     ):
         wanted = 401 if "NULL" not in statement else 200
         await rest.rows(statement, device.id)

@@ -2,8 +2,9 @@
 
 Every write of a type, however many resources, is one statement: the new versions go to `resource_version`, the search
 rows follow those that really went in. Two writers of one identity meet at its search row (locked when it is loaded) or,
-when there is none yet, at the primary key of `resource_version`; the second one is refused, never lost. That is why
-there are no advisory locks here: a batch of 5,000 would need 5,000 of them, more than PostgreSQL has room for.
+when there is none yet, at the primary key of `resource_version`; the second one is told so (`Overtaken`) and begins
+anew (`hub.steps.settled`), never lost. That is why there are no advisory locks here: a batch of 5,000 would need 5,000
+of them, more than PostgreSQL has room for.
 """
 
 import re
@@ -44,6 +45,8 @@ _METHODS = {"create": "POST", "update": "PUT", "delete": "DELETE"}
 # Columns travel as one text each, rows and array items parted by control characters that JSON and keys never hold:
 # three to four times faster than arrays, which psycopg quotes item by item, and as fast as COPY.
 _ROWS, _ITEMS = "\x1e", "\x1f"
+# The second look shows what the first one locked; only what is deleted or made between two of them takes another.
+_LOOKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class Written:
     patient_id: str | None = None
 
 
+class Overtaken(Refusal):
+    """Refusal 409: somebody else wrote the same at the same moment. In a new transaction it is seen what they wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One version in a history."""
@@ -121,8 +128,8 @@ async def write(
 
     *author* is the reference of who writes. *loaded* is what `load(..., lock=True)` gave in this transaction for the
     updates and deletions, to spare a second look. Resources are stored as they came but for `id`, `meta.versionId` and
-    `meta.lastUpdated`; they must have been validated. Refusal 404 unknown type, 409 the id exists, was written by
-    someone else meanwhile or is named twice, 412 `if_match` is not the current version.
+    `meta.lastUpdated`; they must have been validated. Refusal 404 unknown type, 409 the id exists or is named twice,
+    412 `if_match` is not the current version; Overtaken when it was written by someone else meanwhile.
     """
     _refuse_unfit(changes)
     updated = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
@@ -132,9 +139,8 @@ async def write(
         drafts = [_draft(change, loaded.get((change.type, change.id)), updated) for change in changes]
         await _insert(pg, drafts, author, updated)
     except psycopg.errors.DeadlockDetected:
-        raise refuse(
-            409, "conflict", "two requests wrote the same resources in opposite order; send it again"
-        ) from None
+        said = "two requests wrote the same resources in opposite order; send it again"
+        raise Overtaken(409, [Issue("conflict", said)]) from None
     return [draft.written() for draft in drafts]
 
 
@@ -148,12 +154,30 @@ async def load(pg: Connection, keys: Iterable[Key], lock: bool = False) -> dict[
         if type_ not in SPECS:
             continue
         if lock:
-            # A statement of its own: what it waited for is only seen by the statement after it.
-            await pg.execute(f"SELECT FROM r_{type_.lower()} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (ids,))
+            await _load_locked(pg, type_, sorted(ids), found)
+            continue
         rows = await pg.execute(_latest_sql(type_), (ids,))
         async for id_, version, updated, patient_id, body in rows:
             found[type_, id_] = Stored(type_, id_, version, updated, patient_id, body)
     return found
+
+
+async def _load_locked(pg: Connection, type_: str, ids: list[str], found: dict[Key, Stored]) -> None:
+    """Lock the search rows of *ids*, in their order, and put what they point at into *found*.
+
+    A statement does not see what it waited for, nor lock what is written while it runs: what it shows is the row that
+    it locked, or it is asked again. Overtaken when even then it was changed under its eyes.
+    """
+    for _ in range(_LOOKS):
+        rows = await pg.execute(_locked_sql(type_), (ids,))
+        ids = []
+        async for id_, version, updated, patient_id, body, locked in rows:
+            found[type_, id_] = Stored(type_, id_, version, updated, patient_id, body)
+            if locked != (version if body is not None else None):
+                ids.append(id_)
+        if not ids:
+            return
+    raise Overtaken(409, [_meanwhile(f"{type_}/{id_}") for id_ in ids[:20]])
 
 
 async def read(pg: Connection, type_: str, id_: str, visible: Visible) -> Stored:
@@ -380,7 +404,7 @@ async def _insert(pg: Connection, drafts: Sequence[_Draft], author: str, updated
             lost = await _put(pg, type_, await _revived(pg, type_, lost), author, updated)
         lost += await _remove(pg, type_, [draft for draft in group if draft.row is None], author, updated)
         if lost:
-            raise Refusal(409, [_overtaken(draft) for draft in lost[:20]])
+            raise Overtaken(409, [_overtaken(draft) for draft in lost[:20]])
 
 
 async def _revived(pg: Connection, type_: str, lost: Sequence[_Draft]) -> list[_Draft]:
@@ -391,13 +415,16 @@ async def _revived(pg: Connection, type_: str, lost: Sequence[_Draft]) -> list[_
         if stored is None or stored.body is not None or draft.change.method != "create":
             if draft.change.method == "create":
                 raise _exists(f"{type_}/{draft.change.id}")
-            raise Refusal(409, [_overtaken(draft)])
+            raise Overtaken(409, [_overtaken(draft)])
         draft.number(stored.version + 1)
     return list(lost)
 
 
 def _overtaken(draft: _Draft) -> Issue:
-    name = f"{draft.change.type}/{draft.change.id}"
+    return _meanwhile(f"{draft.change.type}/{draft.change.id}")
+
+
+def _meanwhile(name: str) -> Issue:
     return Issue("conflict", f"{name} was written by someone else at the same moment: read it, and try again")
 
 
@@ -510,6 +537,18 @@ def _remove_sql(type_: str) -> str:
 def _latest_sql(type_: str) -> str:
     return f"""
         SELECT latest.* FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL (
+            SELECT id, version, updated, patient_id, body FROM resource_version
+            WHERE type = '{type_}' AND id = wanted.id ORDER BY version DESC LIMIT 1
+        ) AS latest"""
+
+
+@cache
+def _locked_sql(type_: str) -> str:
+    """`_latest_sql`, and the version in the search row that is locked: none of what is deleted."""
+    return f"""
+        SELECT latest.*, held.version FROM unnest(%s::text[]) AS wanted (id)
+        LEFT JOIN LATERAL (SELECT version FROM r_{type_.lower()} WHERE id = wanted.id FOR UPDATE) AS held ON TRUE
+        CROSS JOIN LATERAL (
             SELECT id, version, updated, patient_id, body FROM resource_version
             WHERE type = '{type_}' AND id = wanted.id ORDER BY version DESC LIMIT 1
         ) AS latest"""

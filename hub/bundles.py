@@ -18,7 +18,7 @@ from hub import audit, flows, intake
 from hub.db import Tx
 from hub.fhir_http import said
 from hub.identity import Actor
-from hub.steps import Answer, Answers, Service, carry_out, of_written
+from hub.steps import Answer, Answers, Service, carry_out, of_written, settled
 
 JSON = dict[str, Any]
 
@@ -76,9 +76,13 @@ async def _together(tx: Tx, actor: Actor, plans: Sequence[Plan], service: Servic
         return {}
     whole = bundles.together(plans)
     seen: list[audit.Entry] = []
-    try:
+
+    async def attempt() -> Answers:
         async with tx.pg.transaction():  # a savepoint
             return await carry_out(tx, actor, whole, service, seen)
+
+    try:
+        return await (settled(attempt) if len(plans) == 1 else attempt())
     except Refusal as refusal:
         if len(plans) == 1:
             await audit.record(tx.pg, seen)

@@ -36,7 +36,7 @@ from hub.fhir_http import (
 from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
-from hub.steps import Answer, Service, carry_out
+from hub.steps import Answer, Service, carry_out, settled
 from monitoring.doubts import Doubt
 
 DOUBT = "CareHub-Doubt"
@@ -194,8 +194,13 @@ async def _carried_out(call: Call, carried: dict[str, Any] | Patch | None) -> Re
     # On anything but GET it is to be ignored (RFC 9110).
     conditions.pop("ifModifiedSince", None)
     wanted = step(call.request.method, call.path, call.query, carried, conditions)
-    async with _looking(call) as (tx, seen):
-        [done] = (await carry_out(tx, call.actor, single(wanted), call.service, seen)).values()
+
+    async def attempt() -> Answer:
+        async with _looking(call) as (tx, seen):
+            [done] = (await carry_out(tx, call.actor, single(wanted), call.service, seen)).values()
+        return done
+
+    done = await settled(attempt)
     if wanted.method == "DELETE":
         return _deleted(call, done)
     assert done.id is not None
@@ -243,8 +248,12 @@ async def bundle(call: Call) -> Response:
             raise refuse(400, "invalid", text, "Bundle.type")
         call.raw = call.raw[: intake.LARGEST_KEPT]
         localise(resource, call.service.base_url)
-        async with _looking(call) as (tx, seen):
-            response = await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer, seen)
+
+        async def attempt() -> dict[str, Any]:
+            async with _looking(call) as (tx, seen):
+                return await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer, seen)
+
+        response = await settled(attempt)
     return answer(200, response)
 
 

@@ -1,16 +1,18 @@
 """Steps carried out: one request, or the entries of a bundle, through the same flows, searches and audit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+import psycopg
 
 from fhir import search, store
 from fhir.bundle import Plan
 from fhir.matching import claim, met
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.steps import LOOKS, Condition, Step
-from fhir.store import Change, Stored, Written
+from fhir.store import Change, Overtaken, Stored, Written
 from hub import audit, flows, intake, watch
 from hub.access import may_write, visible
 from hub.db import Tx
@@ -20,7 +22,11 @@ from hub.identity import Actor
 from monitoring.doubts import Doubt
 
 JSON = dict[str, Any]
+Result = TypeVar("Result")
 Found = Mapping[Condition, Stored | None]
+
+ATTEMPTS = 5
+"""How often a request begins, when each time somebody else writes the same before it does."""
 
 LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes that the reads and searches of one bundle may answer together."""
@@ -53,6 +59,17 @@ class Answer:
 Answers = dict[int | None, Answer]
 
 
+async def settled(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """What *attempt* gives, in a transaction (or savepoint) of its own each time: again when somebody else wrote the
+    same at the same moment, because its conditions are then judged by what is there. Raises Overtaken in the end."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await attempt()
+        except (Overtaken, psycopg.errors.DeadlockDetected):
+            continue
+    return await attempt()
+
+
 async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: list[audit.Entry]) -> Answers:
     """The answers to all steps by their positions, or Refusal for all of them.
 
@@ -78,6 +95,8 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: li
     changes = await _changes(tx, actor, steps, service, seen)
     try:
         written = await flows.write(tx, actor, changes)
+    except Overtaken:
+        raise
     except Refusal as refusal:
         raise _located(refusal, steps) from None
     for step, one in zip(steps, written, strict=True):
@@ -225,9 +244,6 @@ def _within(refusal: Refusal, step: Step) -> Refusal:
 
 def _located(refusal: Refusal, steps: Sequence[Step]) -> Refusal:
     """Where only one entry writes the type that an issue names, the issue says which entry."""
-    if refusal.status == 409 and any(step.exists is False for step in steps):
-        # Somebody made it at the same moment: for who wanted to be the first, that is the condition not met.
-        refusal = Refusal(412, refusal.issues, refusal.headers)
     issues = []
     for issue in refusal.issues:
         type_, dot, rest = (issue.expression or "").partition(".")

@@ -160,6 +160,34 @@ async def test_sixty_four_creations_under_one_id_let_one_through(crowd: Crowd) -
     assert statuses(await crowd.all(create)) == {201: 1, 412: CONNECTIONS - 1}
 
 
+async def test_hazard_lost_update_sixty_four_updates_of_what_is_not_there_yet_come_one_after_another(
+    crowd: Crowd,
+) -> None:
+    id_ = new_id()
+
+    async def put(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        return await client.put(f"/Patient/{id_}", content=encode(patient(str(number)) | {"id": id_}))
+
+    assert statuses(await crowd.all(put)) == {201: 1, 200: CONNECTIONS - 1}
+    history = await crowd.get(f"/Patient/{id_}/_history?_count=100")
+    values = [one["resource"]["identifier"][0]["value"] for one in history["entry"]]
+    assert len(values) == CONNECTIONS and set(values) == {str(number) for number in range(CONNECTIONS)}
+
+
+async def test_creations_and_deletions_of_one_id_at_once_are_all_carried_out(crowd: Crowd) -> None:
+    id_ = new_id()
+
+    async def act(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        if number % 2:
+            return await client.delete(f"/Patient/{id_}")
+        return await client.put(f"/Patient/{id_}", content=encode(patient(str(number)) | {"id": id_}))
+
+    found = statuses(await crowd.all(act))
+    assert found[204] == CONNECTIONS // 2
+    assert found[200] + found[201] == CONNECTIONS // 2
+    assert found[201] >= 1
+
+
 async def test_hazard_lost_update_sixty_four_patches_are_all_kept(crowd: Crowd) -> None:
     made = decode((await crowd.clients[0].post("/Patient", content=encode(patient(new_id())))).content)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from monitoring.limits import AMBER, RED
-from monitoring.measures import MEASURES
+from monitoring.measures import AGREED, MEASURES
 
 NEWS2 = "news2"
 
@@ -46,6 +46,12 @@ class Step:
 _OURS = "unverified, clinician to set"
 
 STEPS: dict[str, Step] = {
+    # A measure without a step of its own opens again at any worse value: noise is better than silence.
+    **{
+        key: Step(10.0**-measure.decimals, 10.0**-measure.decimals, measure.shown, "any worse value; ours, unverified")
+        for key, measure in MEASURES.items()
+        if not measure.answers and key not in AGREED
+    },
     NEWS2: Step(1, 1, "points", "any point more; RCP 2017 names none: unverified, clinician to set"),
     "spo2": Step(2, 2, "%", f"the width of the NEWS2 bands of SpO2 (RCP 2017); {_OURS}", high_from=AMBER),
     "spo2-exertion": Step(2, 2, "%", f"as at rest; {_OURS}"),
@@ -56,6 +62,7 @@ STEPS: dict[str, Step] = {
     "temperature": Step(0.5, 0.5, "°C", _OURS),
     "weight": Step(1.0, 1.0, "kg", _OURS, AMBER, AMBER),
     "glucose": Step(0.3, 3.0, "mmol/L", _OURS, high_from=AMBER),
+    "glucose-sensor": Step(0.3, 3.0, "mmol/L", _OURS, high_from=AMBER),
     "peak-flow": Step(30, 30, "L/min", _OURS),
     "steps": Step(1000, 1000, "steps", _OURS),
 }

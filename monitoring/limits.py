@@ -56,18 +56,21 @@ class Limits:
         return 0, None, None
 
 
+_GLUCOSE = Limits(
+    low_red=2.9,
+    low_amber=3.8,
+    high_amber=14.0,
+    source="consensus levels (PMC8481000 table 1): below 3.9 level 1, below 3.0 level 2, above 13.9 level 2 high",
+)
+
 DEFAULTS: dict[str, Limits] = {
     "spo2": Limits(
         low_red=92, low_amber=94, source="NHS COVID Oximetry @home C1396 v1.3 diary: 93-94 recheck, 92 or less urgent"
     ),
     "systolic": Limits(high_amber=170, source="home equivalent of NICE NG136's clinic 180/120; unverified"),
     "diastolic": Limits(high_amber=115, source="home equivalent of NICE NG136's clinic 180/120; unverified"),
-    "glucose": Limits(
-        low_red=2.9,
-        low_amber=3.8,
-        high_amber=14.0,
-        source="consensus levels (PMC8481000 table 1): below 3.9 level 1, below 3.0 level 2, above 13.9 level 2 high",
-    ),
+    "glucose": _GLUCOSE,
+    "glucose-sensor": _GLUCOSE,
 }
 """What holds for a person with no limits of their own. A measure that is absent has none: nothing watches its level."""
 

@@ -73,9 +73,14 @@ class Measure:
     def round(self, value: float) -> float:
         return half_up(value, self.decimals)
 
+    @property
+    def counted(self) -> bool:
+        """Whether the value is a bare number, so that a FHIR integer says it whole."""
+        return self.unit.startswith("{") or self.unit == "1"
+
     def show(self, value: float) -> str:
-        """`91 %`, `82.4 kg`."""
-        return f"{half_up(value, self.decimals):.{self.decimals}f} {self.shown}"
+        """`91 %`, `82.4 kg`, and a score by its number alone."""
+        return f"{half_up(value, self.decimals):.{self.decimals}f} {self.shown}".rstrip()
 
 
 def half_up(value: float, decimals: int) -> float:
@@ -139,6 +144,57 @@ def _weight(key: str, name: str, plain: str, codes: tuple[Code, ...], source: st
         spellings={"kg": "kg", "lb": "[lb_av]", "lbs": "[lb_av]", "st": "[stone_av]"},
         plausible=(20, 350),
         decimals=1,
+        source=source,
+    )
+
+
+def _glucose(key: str, name: str, plain: str, codes: tuple[Code, ...], source: str) -> Measure:
+    return Measure(
+        key=key,
+        name=name,
+        plain=plain,
+        codes=codes,
+        unit="mmol/L",
+        shown="mmol/L",
+        accepts={"mg/dL": Unit(over=MG_DL_PER_MMOL_L)},
+        spellings={"mmol/L": "mmol/L", "mmol/l": "mmol/L", "mg/dL": "mg/dL", "mg/dl": "mg/dL"},
+        plausible=(0.6, 45),
+        decimals=1,
+        bounds=(2.9, 14.0),
+        source=source,
+    )
+
+
+def _flow(key: str, name: str, plain: str, codes: tuple[Code, ...], source: str) -> Measure:
+    return Measure(
+        key=key,
+        name=name,
+        plain=plain,
+        codes=codes,
+        unit="L/min",
+        shown="L/min",
+        accepts={"l/min": None, "L/s": Unit(times=Decimal(60)), "l/s": Unit(times=Decimal(60))},
+        spellings={"L/min": "L/min", "l/min": "L/min"},
+        plausible=(30, 900),
+        source=source,
+    )
+
+
+def _score(
+    key: str, name: str, plain: str, codes: tuple[Code, ...], range_: tuple[float, float], source: str,
+    unit: str = "{score}", decimals: int = 0,
+) -> Measure:  # fmt: skip
+    """The result of a questionnaire. `monitoring.questionnaires` works it out where the answers are known."""
+    return Measure(
+        key=key,
+        name=name,
+        plain=plain,
+        codes=codes,
+        unit=unit,
+        shown="",
+        spellings={"score": unit, "points": unit},
+        plausible=range_,
+        decimals=decimals,
         source=source,
     )
 
@@ -280,33 +336,36 @@ _TABLE = (
         codes=_snomed("445541000"),
         source="UKC; the weight without excess fluid that a clinician agreed",
     ),
-    Measure(
+    _glucose(
         key="glucose",
         name="Glucose",
         plain="blood sugar",
-        codes=_loinc("14743-9", "41653-7", "105272-9", "99504-3", "2339-0", "15074-8")
+        codes=_loinc("14743-9", "41653-7", "2339-0", "15074-8")
         + _snomed("997671000000106", "997681000000108", "1030551000000103", "434911002")
         + _mdc("160184"),
-        unit="mmol/L",
-        shown="mmol/L",
-        accepts={"mg/dL": Unit(over=MG_DL_PER_MMOL_L)},
-        spellings={"mmol/L": "mmol/L", "mmol/l": "mmol/L", "mg/dL": "mg/dL", "mg/dl": "mg/dL"},
-        plausible=(0.6, 45),
-        decimals=1,
-        bounds=(2.9, 14.0),
-        source="UKC, capillary: PH, sensor: CGM, 2339-0: SYN, 15074-8: R4 example; plausible range ours, unverified",
+        source="UKC, capillary: PH, 2339-0: SYN, 15074-8: R4 example; plausible range ours, unverified",
     ),
-    Measure(
+    _glucose(
+        key="glucose-sensor",
+        name="Glucose by sensor",
+        plain="blood sugar by sensor",
+        codes=_loinc("105272-9", "99504-3") + _mdc("160212"),
+        source="CGM (interstitial fluid), MDC_CONC_GLU_ISF: PH; kept apart from capillary blood, since time in range "
+        "counts a sensor's values alone; plausible range ours, unverified",
+    ),
+    _flow(
         key="peak-flow",
         name="Peak flow",
         plain="peak flow",
         codes=_loinc("19935-6") + _snomed("18491006", "313193002") + _mdc("152584"),
-        unit="L/min",
-        shown="L/min",
-        accepts={"l/min": None, "L/s": Unit(times=Decimal(60)), "l/s": Unit(times=Decimal(60))},
-        spellings={"L/min": "L/min", "l/min": "L/min"},
-        plausible=(30, 900),
         source="PH; 18491006 unverified; plausible range ours, unverified",
+    ),
+    _flow(
+        key="peak-flow-best",
+        name="Personal best peak flow",
+        plain="best ever peak flow",
+        codes=(),
+        source="ours: the best that a person blew when well, with its day; asthma zones are parts of it (Breathe 2015)",
     ),
     Measure(
         key="steps",
@@ -319,6 +378,78 @@ _TABLE = (
         spellings={"steps": "{steps}"},
         plausible=(0, 100_000),
         source="PH; range ours",
+    ),
+    Measure(
+        key="falls",
+        name="Falls",
+        plain="falls",
+        codes=_snomed("1912002"),
+        unit="{falls}",
+        shown="falls",
+        accepts={"1": None, "{count}": None},
+        spellings={"falls": "{falls}"},
+        plausible=(0, 50),
+        source="1912002 |Fall|, unverified: each is an event at its time, told as 1, or as more when several are told "
+        "at once; 0 says that somebody asked and there was none; range ours",
+    ),
+    _score(
+        key="phq-9",
+        name="PHQ-9 total",
+        plain="mood questionnaire (PHQ-9)",
+        codes=_loinc("44261-6"),
+        range_=(0, 27),
+        source="LOINC panel 44249-1: PH; range: Kroenke, Spitzer, Williams 2001 (nine items of 0 to 3)",
+    ),
+    _score(
+        key="phq-9-item-9",
+        name="PHQ-9 item 9, thoughts of being better off dead or of self-harm",
+        plain="PHQ-9 question 9",
+        codes=_loinc("44260-8"),
+        range_=(0, 3),
+        source="LOINC panel 44249-1: PH; kept apart from the total, since any answer but the first takes a human today",
+    ),
+    _score(
+        key="gad-7",
+        name="GAD-7 total",
+        plain="worry questionnaire (GAD-7)",
+        codes=_loinc("70274-6"),
+        range_=(0, 21),
+        source="LOINC panel 69737-5: PH; range: Spitzer, Kroenke, Williams, Löwe 2006 (seven items of 0 to 3)",
+    ),
+    _score(
+        key="ucla-3",
+        name="UCLA three-item loneliness",
+        plain="loneliness questionnaire",
+        codes=(),
+        range_=(3, 9),
+        source="Hughes, Waite, Hawkley, Cacioppo 2004 (three items of 1 to 3); no public code found",
+    ),
+    _score(
+        key="mmrc",
+        name="Breathlessness (mMRC grade)",
+        plain="breathlessness",
+        codes=(),
+        range_=(0, 4),
+        source="Bestall and others 1999, grades 0 to 4 as modified; no public code found",
+    ),
+    _score(
+        key="eq-5d-index",
+        name="EQ-5D-5L index",
+        plain="health index (EQ-5D)",
+        codes=_snomed("736535009"),
+        range_=(-1, 1),
+        unit="1",
+        decimals=3,
+        source="736535009 unverified. Only the result is entered: the questionnaire is licensed by EuroQol. The lowest "
+        "value depends on the country's value set (-0.594 in England), so the range is ours",
+    ),
+    _score(
+        key="eq-5d-vas",
+        name="EQ VAS",
+        plain="how good health is today (0 to 100)",
+        codes=_snomed("736534008"),
+        range_=(0, 100),
+        source="736534008 unverified; only the result is entered, as above",
     ),
 )
 
@@ -343,5 +474,8 @@ def _by_code() -> dict[Code, Measure]:
 
 BY_CODE: dict[Code, Measure] = _by_code()
 
-SPECIFIC = frozenset({"spo2-exertion", "dry-weight"})
+SPECIFIC = frozenset({"spo2-exertion", "dry-weight", "peak-flow-best", "glucose-sensor"})
 """Measures that win when an Observation also carries the general code: a dry weight is not a weighing."""
+
+AGREED = frozenset({"dry-weight", "peak-flow-best"})
+"""What people agree on, and no device measures: it has a date, and takes no limits of its own."""

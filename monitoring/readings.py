@@ -240,9 +240,9 @@ def _measured(
     quantity = source.get("valueQuantity")
     if quantity is None:
         whole = source.get("valueInteger")
-        if whole is None or measure.key != "steps":
+        if whole is None or not measure.counted:
             return None
-        quantity = {"value": whole, "code": "{steps}"}
+        quantity = {"value": whole, "code": measure.unit}
     number = quantity.get("value")
     if number is None:
         return None

@@ -56,7 +56,9 @@ class TestOrder:
     @pytest.mark.parametrize("key", [key for key, measure in MEASURES.items() if not measure.answers])
     def test_there_and_back_for_each_measure(self, key: str) -> None:
         low, high = MEASURES[key].plausible
-        order = replace(ORDER, measure=key, scale=None, limits=Limits(low + 0.1, low + 1, high - 1, high - 0.5))
+        order = replace(
+            ORDER, measure=key, scale=None, limits=Limits(*(low + (high - low) * part / 8 for part in (1, 2, 5, 7)))
+        )
         assert from_service_request(decode(encode(to_service_request(order)))) == order
 
     def test_without_limits(self) -> None:

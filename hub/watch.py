@@ -16,7 +16,7 @@ from hub.db import Tx
 from hub.faults import told
 from monitoring import decision, evaluation, flags, state
 from monitoring.case import Facts, Failure, Finding
-from monitoring.pregnancy import COUNTS
+from monitoring.pregnancy import COUNTS, tells_of_pregnancy
 from monitoring.readings import CHECK, HTEST, OK, Reading, readings
 
 log = structlog.get_logger()
@@ -28,18 +28,35 @@ def is_test(resource: JSON) -> bool:
     return any(label.get("code") == HTEST for label in resource.get("meta", {}).get("security", ()))
 
 
-async def take_turns(tx: Tx, changes: Iterable[Change]) -> None:
-    """Make writes of one person's readings and flags wait for each other: each must see the flags of the other.
+async def take_turns(tx: Tx, changes: Sequence[Change]) -> None:
+    """Make writes of what the rules see of one person wait for each other: readings, flags, limits, facts. Each must
+    see the flags of the other, and the order in which they happened must be the one that is on record (see
+    `monitoring.past`).
 
     Taken before any other lock, so that two transactions never wait for each other in a ring.
     """
-    people = {
-        patient_of(SPECS[change.type], change.resource)
-        for change in changes
-        if change.type in ("Observation", "Flag") and change.resource is not None
-    } - {None}
-    if people:
-        await flags.take_turns(tx.pg, [one for one in people if one is not None])
+    people = {_whose(change) for change in changes if change.type in SEEN_BY_RULES}
+    if gone := [change for change in changes if change.method == "delete" and change.type in SEEN_BY_RULES]:
+        rows = await tx.pg.execute(
+            "SELECT DISTINCT patient_id FROM resource_version WHERE type = ANY(%s) AND id = ANY(%s)",
+            (list({change.type for change in gone}), [change.id for change in gone]),
+        )
+        people |= {row[0] for row in await rows.fetchall()}
+    if known := [one for one in people if one is not None]:
+        await flags.take_turns(tx.pg, known)
+
+
+SEEN_BY_RULES = frozenset({"Observation", "Flag", "ServiceRequest", "Condition", "Patient"})
+
+
+def _whose(change: Change) -> str | None:
+    """The person whose readings, flags, limits or facts *change* alters."""
+    resource = change.resource
+    if resource is None:
+        return None
+    # Nobody has readings before there is a record of them; most conditions say nothing to a rule.
+    silent = change.type == "Patient" or (change.type == "Condition" and not tells_of_pregnancy(resource))
+    return None if silent and change.method == "create" else patient_of(SPECS[change.type], resource)
 
 
 async def typed(tx: Tx, changes: Sequence[Change], now: datetime) -> list[Reading]:

@@ -99,8 +99,10 @@ def case(
     for by_measure in (recent, fresh):
         for found in by_measure.values():
             if len(found) > 1:
-                found.sort(key=_AT, reverse=True)
+                found.sort(key=_ORDER, reverse=True)
+    doubtful.sort(key=_ORDER, reverse=True)
     return Case(patient_id, now, facts or Facts(), orders or {}, fresh, recent, doubtful)
 
 
-_AT = attrgetter("at")
+# Two devices may measure at one instant: in one order always, so that what is replayed sees what was seen.
+_ORDER = attrgetter("at", "observation_id", "measure")

@@ -61,8 +61,7 @@ COUNTS = (
 
 def from_condition(resource: JSON) -> Pregnancy | None:
     """The pregnancy that *resource* says; None when it is something else, not confirmed, or over."""
-    codings = resource.get("code", {}).get("coding", ())
-    if not any(one.get("system") == SNOMED and one.get("code") == PREGNANT for one in codings):
+    if not tells_of_pregnancy(resource):
         return None
     verified = _codes(resource, "verificationStatus")
     over = any(name.startswith("abatement") for name in resource)
@@ -77,6 +76,12 @@ def from_condition(resource: JSON) -> Pregnancy | None:
         since=_first_day(since) if since else None,
         recorded_by=next((one for one in signed if one.startswith(_CLINICIANS)), None),
     )
+
+
+def tells_of_pregnancy(resource: JSON) -> bool:
+    """Whether *resource* is a Condition of that code, whatever else it says."""
+    codings = resource.get("code", {}).get("coding", ())
+    return any(one.get("system") == SNOMED and one.get("code") == PREGNANT for one in codings)
 
 
 def new_condition(id_: str, patient_id: str, since: date, today: date, by: str, name: str | None) -> JSON:

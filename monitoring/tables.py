@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     REAL,
+    BigInteger,
     Boolean,
     Column,
     Date,
@@ -35,8 +36,27 @@ reading = Table(
     Column("quality", Name, nullable=False, comment="ok | check | sandbox | wrong"),
     Column("why", Text, comment="what is doubtful about a reading of quality check"),
     Column("received", DateTime(timezone=True), nullable=False),
+    Column("seq", BigInteger, nullable=False, comment="when it was evaluated, among the `seq` of resource_version"),
     Index("reading_window", "patient_id", "measure", text("at DESC"), postgresql_include=["value", "quality"]),
     Index("reading_device", "device_id", text("received DESC"), postgresql_where=text("device_id IS NOT NULL")),
+)
+
+# Readings as they were evaluated before they were corrected, found wrong or deleted: what replay needs to see the past.
+reading_replaced = Table(
+    "reading_replaced",
+    metadata,
+    Column("observation_id", Name, primary_key=True),
+    Column("measure", Name, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("until", BigInteger, nullable=False, comment="when it was replaced, counted as `seq` is"),
+    Column("patient_id", Name, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("value", Double),
+    Column("word", Name),
+    Column("quality", Name, nullable=False),
+    Column("why", Text),
+    Column("received", DateTime(timezone=True), nullable=False),
+    Index("reading_replaced_patient", "patient_id"),
 )
 
 # One row per accepted Observation of a device: the key is what makes a resend harmless.

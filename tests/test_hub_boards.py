@@ -72,8 +72,8 @@ async def reading(
     tx: Tx, patient_id: str, at: datetime, value: float = 80, measure: str = "weight", quality: str = "ok"
 ) -> None:
     await tx.pg.execute(
-        "INSERT INTO reading (observation_id, measure, patient_id, at, value, quality, received)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO reading (observation_id, measure, patient_id, at, value, quality, received, seq)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, 0)",
         (f"{patient_id}-{measure}-{at.isoformat()}", measure, patient_id, at, value, quality, at),
     )
 

@@ -1777,6 +1777,7 @@ CREATE TABLE reading (
 	quality TEXT COLLATE "C" NOT NULL,
 	why TEXT,
 	received TIMESTAMP WITH TIME ZONE NOT NULL,
+	seq BIGINT NOT NULL,
 	PRIMARY KEY (observation_id, measure)
 );
 CREATE INDEX reading_device ON reading (device_id, received DESC) WHERE device_id IS NOT NULL;
@@ -1788,6 +1789,23 @@ COMMENT ON COLUMN reading.word IS 'coded answer: alert|confused|voice|pain|unres
 COMMENT ON COLUMN reading.given IS 'number and unit as sent, such as ''208.1 [lb_av]''';
 COMMENT ON COLUMN reading.quality IS 'ok | check | sandbox | wrong';
 COMMENT ON COLUMN reading.why IS 'what is doubtful about a reading of quality check';
+COMMENT ON COLUMN reading.seq IS 'when it was evaluated, among the `seq` of resource_version';
+CREATE TABLE reading_replaced (
+	observation_id TEXT COLLATE "C" NOT NULL,
+	measure TEXT COLLATE "C" NOT NULL,
+	seq BIGINT NOT NULL,
+	until BIGINT NOT NULL,
+	patient_id TEXT COLLATE "C" NOT NULL,
+	at TIMESTAMP WITH TIME ZONE NOT NULL,
+	value DOUBLE PRECISION,
+	word TEXT COLLATE "C",
+	quality TEXT COLLATE "C" NOT NULL,
+	why TEXT,
+	received TIMESTAMP WITH TIME ZONE NOT NULL,
+	PRIMARY KEY (observation_id, measure, seq)
+);
+CREATE INDEX reading_replaced_patient ON reading_replaced (patient_id);
+COMMENT ON COLUMN reading_replaced.until IS 'when it was replaced, counted as `seq` is';
 CREATE TABLE receipt (
 	key BYTEA NOT NULL,
 	observation_id TEXT COLLATE "C" NOT NULL,

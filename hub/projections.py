@@ -14,6 +14,7 @@ from fhir.store import Written
 from hub.access import GRANTING_TYPES, Grant, grants, project_access
 from hub.db import Tx
 from hub.watch import is_test
+from monitoring import pauses
 from monitoring.flags import project_flags
 from monitoring.limits import from_service_request, project_limits
 from monitoring.pregnancy import project_pregnancies
@@ -54,6 +55,8 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         orders = [order for one in requests if one.resource and (order := from_service_request(one.resource))]
         ordered = {order.service_request_id for order in orders}
         await project_limits(pg, orders, [one.id for one in requests if one.id not in ordered])
+        paused = [pause for one in requests if one.resource and (pause := pauses.from_service_request(one.resource))]
+        await pauses.project_pauses(pg, paused, [one.id for one in requests])
     if conditions := by_type.get("Condition"):
         made = {one.change.id for one in written if one.status == 201}
         await project_pregnancies(pg, [(one.id, one.resource) for one in conditions], made)

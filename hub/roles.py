@@ -21,6 +21,7 @@ PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "task.answer": "accept, complete or decline a task",
         "referral.create": "refer a person",
         "limit.set": "set home monitoring and its limits",
+        "monitoring.pause": "pause home monitoring for a time, with a reason, and end the pause",
         "reading.write": "add readings",
         "reading.correct": "mark a reading as wrong",
         "message.write": "write messages",
@@ -180,7 +181,8 @@ _ROLE_LIST = (
         _words(
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
             approval.record team.assign task.assign task.answer referral.create reading.write reading.correct
-            message.write device.manage access.explain emergency.access report.read subscription.listen"""
+            monitoring.pause message.write device.manage access.explain emergency.access report.read
+            subscription.listen"""
         ),
         reads=_CARE,
         writes=_words("identity consent plan monitoring referral messages device subscription"),
@@ -193,7 +195,7 @@ _ROLE_LIST = (
         "Coaches people towards their own goals.",
         _words(
             """board.today person.search flag.acknowledge plan.edit task.assign task.answer referral.create
-            reading.write reading.correct message.write emergency.access"""
+            monitoring.pause reading.write reading.correct message.write emergency.access"""
         ),
         reads=_CARE,
         writes=_words("plan monitoring referral messages"),
@@ -204,9 +206,9 @@ _ROLE_LIST = (
         "Doctor, nurse or therapist of the multidisciplinary team: decides, sets limits, writes the clinical record.",
         _words(
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
-            approval.record team.assign task.assign task.answer referral.create limit.set reading.write
-            reading.correct message.write clinical.write device.manage access.explain emergency.access report.read
-            subscription.listen"""
+            approval.record team.assign task.assign task.answer referral.create limit.set monitoring.pause
+            reading.write reading.correct message.write clinical.write device.manage access.explain
+            emergency.access report.read subscription.listen"""
         ),
         reads=_CARE,
         writes=_words("identity consent plan monitoring triage clinical referral messages device subscription"),

@@ -13,7 +13,7 @@ from fhir.index import patient_of
 from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
 from fhir.store import Change, Key, Stored
-from hub import access
+from hub import access, pause_rules
 from hub.db import Tx
 from hub.identity import Actor
 from monitoring import flags
@@ -117,6 +117,7 @@ async def hold(
             care_plans.rules.check(pair, facts, unknown)
     await _limits_are_a_clinicians(tx, actor, changes, before)
     _reviews_are_to_come(actor, changes, before, now)
+    pause_rules.hold(actor, changes, before, now)
     for change in changes:
         if change.type == "Flag":
             _flag_is_answered_with_permission(actor, change, before)

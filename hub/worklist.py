@@ -13,6 +13,7 @@ from psycopg.rows import class_row, dict_row
 from hub.access import people
 from hub.boards import GRACE, OPEN, PAGE, closed, named, opened
 from hub.identity import Actor
+from monitoring.pauses import PAUSED
 
 # A rule that could not be worked out leaves somebody unwatched, so a person must look. A doubtful reading (operational,
 # information) waits on the person's own page.
@@ -77,7 +78,8 @@ _TASK_COLUMNS = """
 
 _TASK_OPEN = "t.status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
 
-# Agreed readings that did not come, of orders `l`. A person whose silence is a flag already is not told twice.
+# Agreed readings that did not come, of orders `l`. A person whose silence is a flag already is not told twice, and
+# nobody is chased during a planned pause.
 _MISSED = f"""
     SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', last.at, l.measure, l.every_hours
     FROM {{source}} LEFT JOIN LATERAL (
@@ -87,7 +89,8 @@ _MISSED = f"""
     ) last ON true
     WHERE l.active AND l.every_hours IS NOT NULL AND {{people}}
       AND (last.at IS NULL OR last.at < %(now)s - l.every_hours * {GRACE} * interval '1 hour')
-      AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')"""
+      AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')
+      AND NOT {PAUSED.format(patient_id="l.patient_id", at="%(now)s", measure="l.measure")}"""
 
 # Personal limits whose day of review is today or past, in London.
 _REVIEWS = """

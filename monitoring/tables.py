@@ -113,6 +113,22 @@ pregnancy = Table(
     Index("pregnancy_patient", "patient_id"),
 )
 
+# When nobody is chased for a person's readings, and why. One that was revoked before it began has no row.
+pause = Table(
+    "pause",
+    metadata,
+    Column("id", Name, primary_key=True, comment="of the ServiceRequest that says so"),
+    Column("patient_id", Name, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_by", Name),
+    Column("device_id", Name, comment="the device that it is about; null: the person"),
+    Column("measures", ARRAY(Name), comment="keys of monitoring.measures.MEASURES; null: all"),
+    Index("pause_patient", "patient_id", "until"),
+    Index("pause_device", "device_id", postgresql_where=text("device_id IS NOT NULL")),
+)
+
 # The typed face of the FHIR Flag with the same id.
 flag = Table(
     "flag",

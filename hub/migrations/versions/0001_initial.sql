@@ -1855,6 +1855,22 @@ CREATE TABLE pregnancy (
 );
 CREATE INDEX pregnancy_patient ON pregnancy (patient_id);
 COMMENT ON COLUMN pregnancy.recorded_by IS 'Practitioner or PractitionerRole; null when no clinician''s name is on it';
+CREATE TABLE pause (
+	id TEXT COLLATE "C" NOT NULL,
+	patient_id TEXT COLLATE "C" NOT NULL,
+	since TIMESTAMP WITH TIME ZONE NOT NULL,
+	until TIMESTAMP WITH TIME ZONE NOT NULL,
+	reason TEXT NOT NULL,
+	set_by TEXT COLLATE "C",
+	device_id TEXT COLLATE "C",
+	measures TEXT[] COLLATE "C",
+	PRIMARY KEY (id)
+);
+CREATE INDEX pause_device ON pause (device_id) WHERE device_id IS NOT NULL;
+CREATE INDEX pause_patient ON pause (patient_id, until);
+COMMENT ON COLUMN pause.id IS 'of the ServiceRequest that says so';
+COMMENT ON COLUMN pause.device_id IS 'the device that it is about; null: the person';
+COMMENT ON COLUMN pause.measures IS 'keys of monitoring.measures.MEASURES; null: all';
 CREATE TABLE flag (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,

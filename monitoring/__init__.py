@@ -7,7 +7,10 @@ Pure, no database, no clock:
                    key(device_id, observation) -> bytes; digest(observation) -> bytes          receipts of devices
     limits.py      DEFAULTS; in_force(measure, limits, scale) -> Limits | None
                    from_service_request(resource) -> Order | None; to_service_request(order) -> dict
-    rules.py       RULES; name_of(rule_id)
+    kind.py        Kind: a way to look at readings, with its parameters as fields; thresholds.py, news2.py, weight.py,
+                   glucose.py, glucose_sensor.py, blood_pressure.py, peak_flow.py, copd.py, trend.py, drift.py
+    baseline.py    usual(case, measure, at) -> Baseline | TooFew
+    rules.py       SHIPPED, RULES (those that are on), BY_ID; name_of(rule_id)
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
     flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None

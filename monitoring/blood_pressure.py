@@ -1,6 +1,6 @@
 """Home blood pressure (NICE NG136): a very high single reading is repeated; a week of readings gives the average."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
@@ -50,7 +50,12 @@ class Week:
         )
 
 
-def week(systolic: Sequence[Reading], diastolic: Sequence[Reading]) -> Week:
+def week(
+    systolic: Sequence[Reading],
+    diastolic: Sequence[Reading],
+    *,
+    stages: tuple[tuple[int, int], tuple[int, int]] = (STAGE_1, STAGE_2),
+) -> Week:
     """The week that ends with the newest reading. Both numbers must come from one Observation to count."""
     lower = {one.observation_id: one for one in diastolic}
     pairs = [(one, lower[one.observation_id]) for one in systolic if one.observation_id in lower]
@@ -68,42 +73,72 @@ def week(systolic: Sequence[Reading], diastolic: Sequence[Reading]) -> Week:
     counted = tuple(pair for day in days[1:] for pair in by_day[day])
     upper = half_up(sum(one.value or 0.0 for one, _ in counted) / len(counted), 0)
     under = half_up(sum(one.value or 0.0 for _, one in counted) / len(counted), 0)
-    stage = 2 if _reaches(upper, under, STAGE_2) else 1 if _reaches(upper, under, STAGE_1) else 0
+    stage = 2 if _reaches(upper, under, stages[1]) else 1 if _reaches(upper, under, stages[0]) else 0
     return Week(days, days[0], counted, upper, under, stage)
 
 
-def very_high(case: Case) -> Verdict | None:
-    """One very high reading: amber, and measured again. Silent for a number that has personal limits."""
-    return worst(_very_high(case, one) for key in ("systolic", "diastolic") for one in case.new.get(key, ()))
+@dataclass(frozen=True, slots=True)
+class VeryHigh:
+    """One reading at or above the default high limit: amber at once, and a repeat is asked for. Silent for a number
+    that has personal limits."""
+
+    measures: tuple[str, ...] = ("systolic", "diastolic")
+    advice: str = AGAIN
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset(self.measures)
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        return worst(self._look(case, one) for key in self.measures for one in case.new.get(key, ()))
+
+    def _look(self, case: Case, reading: Reading) -> Verdict | None:
+        limits = case.default(reading.measure)
+        if limits is None or reading.value is None or case.personal(reading.measure):
+            return None
+        measure = MEASURES[reading.measure]
+        severity, _, bound = limits.level(measure.round(reading.value))
+        if not severity or bound is None:
+            return None
+        text = f"{measure.name} {reading.show()}, at or above {measure.show(bound)} at home"
+        summary = f"{text} (threshold unverified); a repeat is asked for."
+        extents = (extent(reading.measure, "high", reading.value),)
+        return Verdict(severity, summary, (reason(reading, text),), self.advice, repeat=True, extents=extents)
 
 
-def _very_high(case: Case, reading: Reading) -> Verdict | None:
-    limits = case.default(reading.measure)
-    if limits is None or reading.value is None or case.personal(reading.measure):
-        return None
-    measure = MEASURES[reading.measure]
-    severity, _, bound = limits.level(measure.round(reading.value))
-    if not severity or bound is None:
-        return None
-    text = f"{measure.name} {reading.show()}, at or above {measure.show(bound)} at home"
-    summary = f"{text} (threshold unverified); a repeat is asked for."
-    extents = (extent(reading.measure, "high", reading.value),)
-    return Verdict(severity, summary, (reason(reading, text),), AGAIN, repeat=True, extents=extents)
+@dataclass(frozen=True, slots=True)
+class WeekAverage:
+    """The average of a home blood pressure week (see `week`) at `stage_2` (amber) or `stage_1` (information), either
+    number at or above. Silent where a clinician set limits."""
 
+    stage_1: tuple[int, int] = STAGE_1
+    stage_2: tuple[int, int] = STAGE_2
 
-def average(case: Case) -> Verdict | None:
-    """The week's average at stage 2 (amber) or stage 1 (information). Silent where a clinician set limits."""
-    if case.personal("systolic") or case.personal("diastolic") or not case.new.get("systolic"):
-        return None
-    found = week(case.recent.get("systolic", ()), case.recent.get("diastolic", ()))
-    if not found.stage:
-        return None
-    upper, under = STAGE_2 if found.stage == 2 else STAGE_1
-    summary = f"{found.text()}, at or above {upper}/{under} mmHg (stage {found.stage})."
-    reasons = tuple(
-        reason(one, f"{one.show().removesuffix(' mmHg')}/{other.show()}") for one, other in reversed(found.counted)
-    )
-    return Verdict(AMBER if found.stage == 2 else INFORMATION, summary, reasons)
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset({"systolic"})
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {"systolic": WEEK, "diastolic": WEEK}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        if case.personal("systolic") or case.personal("diastolic") or not case.new.get("systolic"):
+            return None
+        recent = case.recent.get("systolic", ()), case.recent.get("diastolic", ())
+        found = week(*recent, stages=(self.stage_1, self.stage_2))
+        if not found.stage:
+            return None
+        upper, under = self.stage_2 if found.stage == 2 else self.stage_1
+        summary = f"{found.text()}, at or above {upper}/{under} mmHg (stage {found.stage})."
+        reasons = tuple(
+            reason(one, f"{one.show().removesuffix(' mmHg')}/{other.show()}") for one, other in reversed(found.counted)
+        )
+        return Verdict(AMBER if found.stage == 2 else INFORMATION, summary, reasons)
 
 
 def _reaches(upper: float, under: float, stage: tuple[int, int]) -> bool:

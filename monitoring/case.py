@@ -1,9 +1,9 @@
 """What a rule is given (Case) and what it may say (Verdict, Finding, Failure): plain values, no database, no clock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from monitoring.extents import Extent, exceeds, furthest
 from monitoring.limits import Limits, Order, in_force, with_source
@@ -36,7 +36,8 @@ class Case:
     """One person as the rules see them.
 
     `new` holds the readings that just came in, fresh enough to alarm, `recent` those and the earlier ones; both by
-    measure and newest first, only of quality `ok`. `doubtful` are fresh new readings of quality `check`.
+    measure and newest first, only of quality `ok`. `doubtful` are fresh new readings of quality `check`. `memo` keeps
+    what several rules work out of the same case, such as a baseline.
     """
 
     patient_id: str
@@ -46,6 +47,7 @@ class Case:
     new: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
     recent: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
     doubtful: Sequence[Reading] = ()
+    memo: dict[Hashable, Any] = field(default_factory=dict, compare=False)
 
     @property
     def scale(self) -> int:
@@ -126,7 +128,7 @@ class Finding:
     @property
     def observations(self) -> tuple[str, ...]:
         """Ids of the readings behind it, oldest first, each once."""
-        ordered = sorted(self.reasons, key=lambda one: one["at"])
+        ordered = sorted(self.reasons, key=lambda one: datetime.fromisoformat(one["at"]))
         return tuple(dict.fromkeys(one["observation"] for one in ordered if one["observation"]))
 
 

@@ -115,55 +115,68 @@ def applies(case: Case) -> bool:
     return not case.facts.pregnant and (born is None or _age(born, case.now) >= YOUNGEST)
 
 
-def at(case: Case, moment: datetime) -> tuple[Score, dict[str, Reading]]:
-    """The score of what was measured in the hour up to *moment*, and the readings it rests on."""
+def at(case: Case, moment: datetime, within: timedelta = WINDOW) -> tuple[Score, dict[str, Reading]]:
+    """The score of what was measured up to *within* before *moment*, and the readings it rests on."""
     used: dict[str, Reading] = {}
     for parameter in PARAMETERS:
-        reading = case.latest(parameter, moment, WINDOW)
+        reading = case.latest(parameter, moment, within)
         if reading is not None:
             used[parameter] = reading
     values = {key: reading.word if reading.value is None else reading.value for key, reading in used.items()}
     return score(values, case.scale), used
 
 
-def evaluate(case: Case) -> Verdict | None:
-    """Red from 7, amber from 5 or with a single 3.
+@dataclass(frozen=True, slots=True)
+class EarlyWarning:
+    """The NEWS2 score of what was measured within `within`: red from 7, amber from 5 or with a single 3.
 
     A partial score is a lower bound, so it may raise but never reassure. In a partial set a single 3 is left to the
     rule that watches that measure by itself (oximetry, very high pressure, personal limits): one fact, one flag.
     """
-    if cannot_reach(case) or not applies(case):
-        return None
-    best: tuple[int, Score, dict[str, Reading]] | None = None
-    for moment in _moments(case):
-        result, used = at(case, moment)
-        severity = _severity(case, result, used)
-        if severity and (best is None or (severity, result.at_least) > (best[0], best[1].at_least)):
-            best = severity, result, used
-    if best is None:
-        return None
-    severity, result, used = best
-    reasons = tuple(
-        reason(used[key], f"{MEASURES[key].name} {used[key].show()} scores {scored}")
-        for key, scored in sorted(result.points.items(), key=lambda one: -one[1])
-        if scored
-    )
-    worst = ", ".join(f"{MEASURES[key].name.lower()} {used[key].show()}" for key in result.singles)
-    single = f"; scoring 3 alone: {worst}" if worst else ""
-    return Verdict(severity, f"{result.text()}{single}.", reasons, extents=(extent(NEWS2, "high", result.at_least),))
+
+    within: timedelta = WINDOW
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset(PARAMETERS)
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {parameter: self.within for parameter in PARAMETERS}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        if cannot_reach(case, self.within) or not applies(case):
+            return None
+        best: tuple[int, Score, dict[str, Reading]] | None = None
+        for moment in _moments(case, self.within):
+            result, used = at(case, moment, self.within)
+            severity = _severity(case, result, used)
+            if severity and (best is None or (severity, result.at_least) > (best[0], best[1].at_least)):
+                best = severity, result, used
+        if best is None:
+            return None
+        severity, result, used = best
+        reasons = tuple(
+            reason(used[key], f"{MEASURES[key].name} {used[key].show()} scores {scored}")
+            for key, scored in sorted(result.points.items(), key=lambda one: -one[1])
+            if scored
+        )
+        worst = ", ".join(f"{MEASURES[key].name.lower()} {used[key].show()}" for key in result.singles)
+        single = f"; scoring 3 alone: {worst}" if worst else ""
+        return Verdict(
+            severity, f"{result.text()}{single}.", reasons, extents=(extent(NEWS2, "high", result.at_least),)
+        )
 
 
-def cannot_reach(case: Case) -> bool:
-    """Whether the worst values of the case, taken together, stay short of everything that is told: then no moment of
-    it needs to be scored, which is so of most people at most times.
+def cannot_reach(case: Case, within: timedelta = WINDOW) -> bool:
+    """Whether the worst values near the new readings, taken together, stay short of everything that is told: then no
+    moment needs to be scored, which is so of most people at most times.
 
     Points fall and then rise with a number, so the worst of many stands at one end.
     """
     together = 0
-    for parameter in PARAMETERS:
-        found = case.recent.get(parameter)
-        if not found:
-            continue
+    near = _near(case, within)
+    for parameter, found in near.items():
         if parameter in ("oxygen", "consciousness"):
             words = OXYGEN_POINTS if parameter == "oxygen" else CONSCIOUSNESS_POINTS
             worst = max(words.get(one.word or "", 0) for one in found)
@@ -180,12 +193,26 @@ def cannot_reach(case: Case) -> bool:
     return together < URGENT
 
 
-def _moments(case: Case) -> list[datetime]:
-    """When to score, newest first: at each new reading, and at what was measured up to an hour after but came first."""
+def _near(case: Case, within: timedelta) -> dict[str, list[Reading]]:
+    """What stands at most *within* from a new reading, by part. Other rules look back for weeks: that is not scored."""
     new = [one.at for key in PARAMETERS for one in case.new.get(key, ())]
-    first, last = min(new), max(new)
-    known = {one.at for key in PARAMETERS for one in case.recent.get(key, ()) if first <= one.at <= last + WINDOW}
-    return sorted((at for at in known if any(one <= at <= one + WINDOW for one in new)), reverse=True)
+    first, last = min(new) - within, max(new) + within
+    near: dict[str, list[Reading]] = {}
+    for parameter in PARAMETERS:
+        for one in case.recent.get(parameter, ()):
+            if one.at < first:
+                break
+            if one.at <= last:
+                near.setdefault(parameter, []).append(one)
+    return near
+
+
+def _moments(case: Case, within: timedelta) -> list[datetime]:
+    """When to score, newest first: at each new reading, and at what was measured up to *within* later but came
+    first."""
+    new = [one.at for key in PARAMETERS for one in case.new.get(key, ())]
+    known = {one.at for found in _near(case, within).values() for one in found}
+    return sorted((at for at in known if any(one <= at <= one + within for one in new)), reverse=True)
 
 
 def _severity(case: Case, result: Score, used: Mapping[str, Reading]) -> int:

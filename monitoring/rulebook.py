@@ -1,15 +1,18 @@
 """docs/clinical-rules.md from the rules themselves: `python -m monitoring.rulebook > docs/clinical-rules.md`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from math import inf
 from textwrap import wrap
+from typing import Any, cast
 
-from monitoring import blood_pressure, evaluation, glucose, news2, pregnancy, readings, thresholds, weight
+from monitoring import baseline, blood_pressure, evaluation, glucose, news2, pregnancy, readings, thresholds, weight
 from monitoring.extents import NEWS2, STEPS, Side, Step
+from monitoring.kind import Kind, WorstOf
 from monitoring.limits import DEFAULTS, RED, SCALE_2_DEFAULT, Limits
 from monitoring.measures import LOCAL, MEASURES, UCUM, Code
-from monitoring.rules import RULES, Rule
+from monitoring.rules import SHIPPED, Rule
 
 _SYSTEMS = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT", "urn:iso:std:iso:11073:10101": "MDC"}
 
@@ -53,20 +56,81 @@ def _intro() -> Iterable[str]:
 def _rules() -> Iterable[str]:
     yield "## The rules"
     yield ""
-    yield "| rule | version | says | looks back | source |"
-    yield "|---|---|---|---|---|"
-    for rule in RULES:
-        if not rule.personal:
-            yield f"| `{rule.id}` {rule.name} | {rule.version} | {rule.sentence} | {_needs(rule)} | {rule.source} |"
-    personal = [rule for rule in RULES if rule.personal]
-    versions = ", ".join(sorted({str(rule.version) for rule in personal}))
-    names = ", ".join(f"`{rule.id}`" for rule in personal)
-    yield (
-        f"| {names} | {versions} | A value at or beyond the limits that a named clinician set for this person: red at"
-        " once, amber when the reading next to it is beyond them too, else a repeat is asked for. |"
-        f" {_needs(personal[0])} | {personal[0].source} |"
+    yield from _text(
+        "Each is an entry of data: a kind with its parameters, a sentence, a source, a version. They watch everybody "
+        "unless a hub decided otherwise."
     )
+    yield from _table(rule for rule in SHIPPED if rule.on)
+    yield "## Rules that a hub may switch on"
     yield ""
+    yield from _text(
+        "They watch nobody until a clinician of the hub makes them live, for everybody of the hub, for people with a "
+        "condition or a plan of monitoring, or for people chosen one by one. Those that compare with the person's own "
+        f"baseline take the last {_span(baseline.LENGTH)} without the latest {_span(baseline.LEFT_OUT)} and without "
+        "days on which a limit was crossed: the median, and as spread 1.4826 times the median absolute deviation, with "
+        f"a least value for each measure. Below {baseline.FEWEST_READINGS} readings on {baseline.FEWEST_DAYS} days "
+        "there is no baseline yet, and they are silent."
+    )
+    yield from _table(rule for rule in SHIPPED if not rule.on)
+    yield "## The kinds"
+    yield ""
+    yield "| kind | what it says | parameters |"
+    yield "|---|---|---|"
+    for kind in sorted({type(one) for rule in SHIPPED for one in _parts(rule.how)}, key=lambda one: one.__name__):
+        names = ", ".join(f"`{one.name}`" for one in fields(cast(Any, kind)))
+        yield f"| `{kind.__name__}` | {' '.join((kind.__doc__ or '').split())} | {names or 'none'} |"
+    yield ""
+
+
+def _table(rules: Iterable[Rule]) -> Iterable[str]:
+    yield "| rule | version | says | kind and parameters | looks back | source |"
+    yield "|---|---|---|---|---|---|"
+    personal: list[Rule] = []
+    for rule in rules:
+        if rule.personal:
+            personal.append(rule)
+            continue
+        yield (
+            f"| `{rule.id}` {rule.name} | {rule.version} | {rule.sentence} | {in_code(rule.how)} | {_needs(rule)} |"
+            f" {rule.source} |"
+        )
+    if personal:
+        versions = ", ".join(sorted({str(rule.version) for rule in personal}))
+        names = ", ".join(f"`{rule.id}`" for rule in personal)
+        yield (
+            f"| {names} | {versions} | A value at or beyond the limits that a named clinician set for this person: red"
+            " at once, amber when the reading next to it is beyond them too, else a repeat is asked for. |"
+            f" `{type(personal[0].how).__name__}` of the measure | {_needs(personal[0])} | {personal[0].source} |"
+        )
+    yield ""
+
+
+def _parts(kind: Kind) -> Sequence[Kind]:
+    return kind.kinds if isinstance(kind, WorstOf) else (kind,)
+
+
+def in_code(kind: Kind) -> str:
+    """`Change`: measure weight, way rises, by 2, within 3 days"""
+    return "; ".join(_in_code(one) for one in _parts(kind))
+
+
+def _in_code(kind: Kind) -> str:
+    given = [(one.name, getattr(kind, one.name)) for one in fields(cast(Any, kind))]
+    shown = [f"{name.replace('_', ' ')} {_value(value)}" for name, value in given if not _told(value)]
+    return f"`{type(kind).__name__}`{': ' if shown else ''}{', '.join(shown)}"
+
+
+def _told(value: object) -> bool:
+    """Whether it is nothing, or what people are told: a sentence and no number."""
+    return value is None or value is False or (isinstance(value, str) and " " in value)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, timedelta):
+        return _span(value)
+    if isinstance(value, tuple):
+        return " and ".join(_value(one) for one in value)
+    return f"{value:g}" if isinstance(value, (int, float)) and value is not True else str(value)
 
 
 def _thresholds() -> Iterable[str]:
@@ -159,15 +223,9 @@ def _bands(key: str, bands: news2.Bands) -> str:
 def _weight() -> Iterable[str]:
     yield "## Weight in heart failure"
     yield ""
-    yield f"Published rules disagree. In force: **{weight.DEFAULT.source}**."
-    yield ""
-    yield "| rule | more than | within | source |"
-    yield "|---|---|---|---|"
-    for key, rule in weight.PUBLISHED.items():
-        yield f"| {key} | {rule.kg:g} kg | {rule.days} days | {rule.source} |"
-    yield ""
     yield from _text(
-        f"The dry weight counts for {_span(weight.DRY_WEIGHT_AGE)} (ours). A change of more than "
+        "Published rules disagree, so each is a rule of its own; one is on, a hub may switch another on. The agreed "
+        f"dry weight counts for {_span(weight.DRY_WEIGHT_AGE)} (ours). A change of more than "
         f"{weight.ANOTHER_PERSON:g} kg asks first whether somebody else was weighed (ours, unverified)."
     )
 

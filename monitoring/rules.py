@@ -1,55 +1,79 @@
-"""Every rule, as data. Adding one is one entry in `RULES`, and two examples in its test: one fires, one is silent.
+"""Every rule that is shipped, as data: a kind with its parameters, a sentence, a source. Adding one is one entry in
+`SHIPPED`, and two examples in its test: one fires, one is silent.
 
-A change of what a rule says needs a new `version`: flags store it, and replay must give the same answer.
+A change of what a rule says needs a new `version`: flags store it, and replay must give the same answer. Rules that a
+hub composes for itself stand in `monitoring.composed` and `monitoring.local_rules`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 
-from monitoring import blood_pressure, glucose, news2, thresholds, weight
+from monitoring import blood_pressure, glucose, glucose_sensor, news2, peak_flow, thresholds, weight
+from monitoring.baseline import FLOORS, FarFromUsual
 from monitoring.case import Case, Verdict, reason
+from monitoring.copd import CopdComposite
+from monitoring.drift import Cusum, Ewma
+from monitoring.extents import Side
+from monitoring.kind import Kind, WorstOf
 from monitoring.limits import INFORMATION
-from monitoring.measures import MEASURES
+from monitoring.measures import AGREED, MEASURES
+from monitoring.trend import Slope
 
 CLINICAL, OPERATIONAL = "clinical", "operational"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and what it needs.
+    """A rule: `how` it looks (a kind with its parameters) and what people must know of it.
 
-    `triggers` are the measures whose new reading makes it look, `needs` how far back it looks per measure. `personal`
-    rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no worse,
-    readings closer than this to the last refresh add nothing, since a sensor that reads every three minutes would
-    rewrite the flag each time.
+    `personal` rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no
+    worse, readings closer than this to the last refresh add nothing, since a sensor that reads every three minutes
+    would rewrite the flag each time. A rule that is not `on` watches nobody until a hub switches it on. `triggers`,
+    `needs` and `evaluate` are those of `how`, kept here because every reading asks for them.
     """
 
     id: str
     version: int
     name: str
     sentence: str
-    triggers: frozenset[str]
-    needs: Mapping[str, timedelta]
-    evaluate: Callable[[Case], Verdict | None]
+    how: Kind
     source: str
     kind: str = CLINICAL
     personal: bool = False
     quiet: timedelta = timedelta(0)
+    on: bool = True
+    triggers: frozenset[str] = field(init=False, compare=False)
+    needs: Mapping[str, timedelta] = field(init=False, compare=False)
+    evaluate: Callable[[Case], Verdict | None] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("triggers", "needs", "evaluate"):
+            object.__setattr__(self, name, getattr(self.how, name))
 
 
-def doubtful(case: Case) -> Verdict | None:
+@dataclass(frozen=True, slots=True)
+class Doubtful:
     """A reading that cannot be believed is no clinical alert, but somebody should know that it came."""
-    if not case.doubtful:
-        return None
-    reasons = tuple(reason(one, one.why or "Doubtful reading") for one in case.doubtful)
-    return Verdict(INFORMATION, reasons[0]["text"], reasons, thresholds.MEASURE_AGAIN, repeat=True)
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        if not case.doubtful:
+            return None
+        reasons = tuple(reason(one, one.why or "Doubtful reading") for one in case.doubtful)
+        return Verdict(INFORMATION, reasons[0]["text"], reasons, thresholds.MEASURE_AGAIN, repeat=True)
 
 
-_NUMBERS = tuple(key for key, measure in MEASURES.items() if not measure.answers and key != "dry-weight")
+_NUMBERS = tuple(key for key, measure in MEASURES.items() if not measure.answers and key not in AGREED)
 
-RULES: tuple[Rule, ...] = (
+_EVERYBODY: tuple[Rule, ...] = (
     Rule(
         id="news2",
         version=1,
@@ -59,9 +83,7 @@ RULES: tuple[Rule, ...] = (
             "(amber). With parts missing there is no total; what is there counts as a lower bound, which may raise but "
             "never reassure."
         ),
-        triggers=frozenset(news2.PARAMETERS),
-        needs={parameter: news2.WINDOW for parameter in news2.PARAMETERS},
-        evaluate=news2.evaluate,
+        how=news2.EarlyWarning(),
         source="Royal College of Physicians, National Early Warning Score 2, 2017; window of one hour ours",
     ),
     Rule(
@@ -73,9 +95,12 @@ RULES: tuple[Rule, ...] = (
             "low, else a repeat is asked for). On SpO2 scale 2: 83 % or less red, 84 to 87 % amber when repeated, and "
             "95 % or more on oxygen amber. Silent where a clinician set personal limits."
         ),
-        triggers=frozenset({"spo2"}),
-        needs={"spo2": thresholds.CONFIRM_WITHIN, "oxygen": thresholds.OXYGEN_WINDOW},
-        evaluate=thresholds.oximetry,
+        how=WorstOf(
+            (
+                thresholds.Threshold("spo2", if_red=thresholds.RECHECK_RED, if_amber=thresholds.RECHECK_AMBER),
+                thresholds.TooMuchOxygen(),
+            )
+        ),
         source="NHS COVID Oximetry @home C1396 v1.3 and its diary; scale 2 from NEWS2 (RCP 2017)",
     ),
     Rule(
@@ -86,10 +111,11 @@ RULES: tuple[Rule, ...] = (
             "Weight more than 2 kg above the lowest or below the highest of the last 3 days, or more than 2 kg from "
             "the agreed dry weight (amber). A change of more than 7 kg asks first whether somebody else was weighed."
         ),
-        triggers=frozenset({"weight"}),
-        needs={"weight": weight.WINDOW, "dry-weight": weight.DRY_WEIGHT_AGE},
-        evaluate=weight.evaluate,
-        source=f"{weight.DEFAULT.source}; the fall, the dry weight's margin and 7 kg are ours, unverified",
+        how=weight.WeightChange(kg=2.0, days=3),
+        source=(
+            "heartfailurematters.org (ESC/HFA): more than 2 kg in 3 days; the fall, the dry weight's margin and 7 kg "
+            "are ours, unverified"
+        ),
     ),
     Rule(
         id="home-bp-high",
@@ -99,9 +125,7 @@ RULES: tuple[Rule, ...] = (
             "One reading of 170 systolic or 115 diastolic or more: amber, and a repeat is asked for. "
             "The threshold is unverified. Silent for a number with personal limits."
         ),
-        triggers=frozenset({"systolic", "diastolic"}),
-        needs={},
-        evaluate=blood_pressure.very_high,
+        how=blood_pressure.VeryHigh(),
         source="home equivalent of NICE NG136's clinic 180/120; unverified",
     ),
     Rule(
@@ -112,9 +136,7 @@ RULES: tuple[Rule, ...] = (
             "The average of a week's home readings, first day left out, is 150/95 or more (amber) or 135/85 or more "
             "(information). Never with fewer than 4 days of at least 2 readings."
         ),
-        triggers=frozenset({"systolic"}),
-        needs={"systolic": blood_pressure.WEEK, "diastolic": blood_pressure.WEEK},
-        evaluate=blood_pressure.average,
+        how=blood_pressure.WeekAverage(),
         source="NICE NG136; two readings for a day to count: ours",
         quiet=timedelta(hours=20),
     ),
@@ -127,11 +149,21 @@ RULES: tuple[Rule, ...] = (
             "the reading next to it is as high; above 10.0 information when it stays so for 6 hours and 3 readings. "
             "Silent where a clinician set personal limits."
         ),
-        triggers=frozenset({"glucose"}),
-        needs={"glucose": glucose.WINDOW},
-        evaluate=glucose.evaluate,
+        how=glucose.GlucoseLevels(),
         source="international consensus levels, PMC8481000 table 1; the waiting times are ours",
         quiet=timedelta(minutes=15),
+    ),
+    Rule(
+        id="peak-flow",
+        version=1,
+        name="Peak flow of personal best",
+        sentence=(
+            "Peak flow below 40 % of the personal best red, below 60 % amber at once, below 80 % amber when the "
+            "reading next to it is as low, else a repeat is asked for. A best of more than 2 years ago is said to be "
+            "old. Silent without a personal best, and where a clinician set limits."
+        ),
+        how=peak_flow.ShareOfBest(),
+        source="Breathe 2015 table 2 (80, 60 and 40 % of the personal best); the colours and the repeat are ours",
     ),
     *(
         Rule(
@@ -142,12 +174,10 @@ RULES: tuple[Rule, ...] = (
                 f"{MEASURES[key].name} at or beyond the limits that a named clinician set for this person: red at "
                 "once, amber when the reading next to it is beyond them too, else a repeat is asked for."
             ),
-            triggers=frozenset({key}),
-            needs={key: thresholds.CONFIRM_WITHIN},
-            evaluate=partial(thresholds.personal, measure=key),
+            how=thresholds.PersonalLimits(key),
             source="the clinician's order (ServiceRequest), with reason and review date",
             personal=True,
-            quiet=timedelta(minutes=15) if key == "glucose" else timedelta(0),
+            quiet=timedelta(minutes=15) if key in ("glucose", "glucose-sensor") else timedelta(0),
         )
         for key in _NUMBERS
     ),
@@ -159,17 +189,166 @@ RULES: tuple[Rule, ...] = (
             "A reading outside the believable range, or that is only a bound, is charted but not evaluated; "
             "a repeat is asked for (information)."
         ),
-        triggers=frozenset(),
-        needs={},
-        evaluate=doubtful,
+        how=Doubtful(),
         source="ranges ours, unverified (see Measures)",
         kind=OPERATIONAL,
     ),
 )
 
-BY_ID: dict[str, Rule] = {rule.id: rule for rule in RULES}
 
-if len(BY_ID) != len(RULES):
+def _weight(id: str, place: str, kg: float, days: int, source: str, or_more: bool = False) -> Rule:
+    much = f"{kg:g} kg or more" if or_more else f"more than {kg:g} kg"
+    return Rule(
+        id=f"hf-weight-{id}",
+        version=1,
+        name=f"Weight change ({place})",
+        sentence=f"Weight {much} above the lowest or below the highest of the last {days} days (amber).",
+        how=weight.WeightChange(kg, days, or_more, dry_weight_age=None),
+        source=f"{source}; the fall and 7 kg are ours, unverified",
+        on=False,
+    )
+
+
+_WORSE: dict[str, tuple[Side, ...]] = {
+    "spo2": ("low",),
+    "pulse": ("high",),
+    "peak-flow": ("low",),
+    "systolic": ("low", "high"),
+    "weight": ("low", "high"),
+    "temperature": ("high",),
+}
+"""Which side of what is usual is worse. Ours."""
+
+_THIN = "Evidence in clinical use is thin: most published studies are small"
+
+
+def _statistical(measure: str, sides: tuple[Side, ...]) -> tuple[Rule, ...]:
+    """The rules that compare with the person's own baseline: z-score, and EWMA and CUSUM for each side."""
+    name = MEASURES[measure].name
+    way = " or ".join("below" if side == "low" else "above" for side in sides)
+    found = Rule(
+        id=f"usual-{measure}",
+        version=1,
+        name=f"{name} far from usual",
+        sentence=(
+            f"{name} 3 spreads or more {way} the person's own baseline, or 2 spreads twice in a row (amber). "
+            "Silent without a baseline."
+        ),
+        how=FarFromUsual(measure, sides),
+        source=(
+            "engine of ours after Hurst 2010 (14 stable days); spread at least "
+            f"{MEASURES[measure].show(FLOORS[measure])}. {_THIN}"
+        ),
+        on=False,
+    )
+    return (found, *(rule for side in sides for rule in _drifts(measure, side, single=len(sides) == 1)))
+
+
+def _drifts(measure: str, side: Side, single: bool) -> tuple[Rule, Rule]:
+    name = MEASURES[measure].name
+    rest = f"{measure}" if single else f"{measure}-{side}"
+    down, below = ("down", "below") if side == "low" else ("up", "above")
+    return (
+        Rule(
+            id=f"ewma-{rest}",
+            version=1,
+            name=f"{name} drifting {down} (EWMA)",
+            sentence=(
+                f"{name}: the weighted mean of 7 days (each new reading 0.2) is 3 of its standard deviations {below} "
+                "the person's own baseline (amber). Silent without a baseline."
+            ),
+            how=Ewma(measure, side),
+            source=f"weight 0.2, width 3: standard values of process control. {_THIN}",
+            on=False,
+        ),
+        Rule(
+            id=f"cusum-{rest}",
+            version=1,
+            name=f"{name} drifting {down} (CUSUM)",
+            sentence=(
+                f"{name}: over 7 days, what is more than half a spread {below} the person's own baseline sums up to 5 "
+                "spreads or more (amber). Silent without a baseline."
+            ),
+            how=Cusum(measure, side),
+            source=f"slack 0.5, decision 5: standard values of process control. {_THIN}",
+            on=False,
+        ),
+    )
+
+
+_ON_REQUEST: tuple[Rule, ...] = (
+    _weight("warwickshire", "Warwickshire", 2.0, 4, "Warwickshire GP leaflet: 2 kg over 3-4 days", or_more=True),
+    _weight(
+        "plymouth", "Plymouth", 1.0, 2, "Plymouth Hospitals 2023: 1 kg or more in 2 consecutive days", or_more=True
+    ),
+    _weight("north-cumbria", "North Cumbria", 2.27, 7, "North Cumbria: more than 5 lb in a week, with symptoms"),
+    _weight("tuh-dublin", "TUH Dublin", 2.0, 2, "TUH Dublin: 2 kg in 2 days, with symptoms", or_more=True),
+    Rule(
+        id="weight-trend",
+        version=1,
+        name="Weight rising slowly",
+        sentence=(
+            "The line through the middle weight of each of the last 14 days rises by 2 kg or more (amber). "
+            "Silent below 7 days with a weight."
+        ),
+        how=Slope("weight", "rises", by=2.0, days=14, fewest_days=7),
+        source=(
+            "gradual gain precedes admission: Chaudhry, Circulation 2007 (134 pairs); 2 kg in 14 days is ours, "
+            "unverified. Home weight alone is a poor detector"
+        ),
+        on=False,
+    ),
+    Rule(
+        id="copd-composite",
+        version=1,
+        name="COPD composite",
+        sentence=(
+            "The mean of the fall of oxygen saturation and the rise of pulse, each in spreads of the person's own "
+            "baseline, is 1 or more (amber). Silent without both baselines."
+        ),
+        how=CopdComposite(),
+        source=(
+            "Hurst 2010: AUC 0.832, sensitivity 71 %, specificity 74 %, together with symptoms; measured within one "
+            "hour: ours"
+        ),
+        on=False,
+    ),
+    Rule(
+        id="glucose-lasting-low",
+        version=1,
+        name="Low glucose that lasts",
+        sentence="Glucose by sensor stays below 3.0 mmol/L for 15 minutes or more (red).",
+        how=glucose_sensor.LastingLow(),
+        source="level 2 event of the international consensus, PMC8481000 table 1; gaps of at most 20 minutes: ours",
+        quiet=timedelta(minutes=15),
+        on=False,
+    ),
+    Rule(
+        id="glucose-time-in-range",
+        version=1,
+        name="Glucose time in range",
+        sentence=(
+            "Of the last 14 days of a glucose sensor: 70 % or less between 3.9 and 10.0 mmol/L, 4 % or more below 3.9, "
+            "1 % or more below 3.0, 25 % or more above 10.0, 5 % or more above 13.9, or a coefficient of variation "
+            "above 36 % (information). Silent when less than 70 % of the time was covered. Looked at once a day."
+        ),
+        how=glucose_sensor.RangeMissed(),
+        source="international consensus targets, PMC8481000 table 1, for adults not pregnant, old or at high risk",
+        quiet=timedelta(days=6),
+        on=False,
+    ),
+    *(rule for measure, sides in _WORSE.items() for rule in _statistical(measure, sides)),
+)
+
+SHIPPED: tuple[Rule, ...] = (*_EVERYBODY, *_ON_REQUEST)
+"""All that are shipped, whether they are on or not."""
+
+RULES: tuple[Rule, ...] = tuple(rule for rule in SHIPPED if rule.on)
+"""What watches everybody unless a hub decided otherwise."""
+
+BY_ID: dict[str, Rule] = {rule.id: rule for rule in SHIPPED}
+
+if len(BY_ID) != len(SHIPPED):
     raise ValueError("two rules have one id")
 
 

@@ -1,6 +1,7 @@
 """One reading against limits: red opens at once, amber counts when a second reading confirms it."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
 
@@ -24,36 +25,98 @@ RECHECK_AMBER = "Rest for five minutes and measure again within the hour. If it 
 MEASURE_AGAIN = "Rest for five minutes and measure again. If you feel unwell, call 111, or 999 in an emergency."
 
 
-def oximetry(case: Case) -> Verdict | None:
-    """Home oximetry bands, or those of scale 2; silent where a clinician set limits for SpO2."""
-    limits = case.default("spo2")
-    if limits is None or case.personal("spo2"):
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The default limits of a measure: red at once, amber when the reading next to it is beyond them too, else a repeat
+    is asked for. Silent where a clinician set personal limits. `if_red` and `if_amber` are told the person at once,
+    where the limits of the SpO2 scale 1 hold."""
+
+    measure: str
+    confirm_within: timedelta = CONFIRM_WITHIN
+    if_red: str | None = None
+    if_amber: str | None = None
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset({self.measure})
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {self.measure: self.confirm_within}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        limits = case.default(self.measure)
+        if limits is None or case.personal(self.measure):
+            return None
+        verdict = crossing(case, self.measure, limits, self.confirm_within)
+        if verdict is None or (self.measure == "spo2" and case.scale == 2):
+            return verdict
+        advice = self.if_red if verdict.severity == RED else self.if_amber
+        return replace(verdict, advice=advice) if advice else verdict
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalLimits:
+    """The limits that a named clinician set for this person: red at once, amber when the reading next to it is beyond
+    them too, else a repeat is asked for."""
+
+    measure: str
+    confirm_within: timedelta = CONFIRM_WITHIN
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset({self.measure})
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {self.measure: self.confirm_within}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        limits = case.personal(self.measure)
+        return crossing(case, self.measure, limits, self.confirm_within) if limits else None
+
+
+@dataclass(frozen=True, slots=True)
+class TooMuchOxygen:
+    """On SpO2 scale 2, saturation at or above `from_percent` while on oxygen, which NEWS2 scores (amber). Silent where
+    a clinician set personal limits, and where nobody said within `within` whether it was on oxygen."""
+
+    from_percent: int = TOO_MUCH_OXYGEN
+    within: timedelta = OXYGEN_WINDOW
+
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset({"spo2"})
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        return {"oxygen": self.within}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        if case.scale != 2 or case.personal("spo2"):
+            return None
+        for reading in case.new.get("spo2", ()):
+            gas = case.latest("oxygen", reading.at, self.within)
+            if gas is None or gas.word != OXYGEN or reading.value is None:
+                continue
+            value = MEASURES["spo2"].round(reading.value)
+            if value >= self.from_percent:
+                text = f"Oxygen saturation {value:.0f} % on oxygen, above the target of 88 to 92 % (scale 2)"
+                reasons = (reason(reading, text), reason(gas, "on oxygen"))
+                return Verdict(AMBER, f"{text}.", reasons, extents=(extent("spo2", "high", value),))
         return None
-    verdict = crossing(case, "spo2", limits)
-    if case.scale == 2:
-        return worst((verdict, _too_much_oxygen(case)))
-    if verdict is None:
-        return None
-    advice = RECHECK_RED if verdict.severity == RED else RECHECK_AMBER
-    return replace(verdict, advice=advice)
 
 
-def personal(case: Case, measure: str) -> Verdict | None:
-    """The limits that a clinician set for this person, whatever the measure."""
-    limits = case.personal(measure)
-    return crossing(case, measure, limits) if limits else None
-
-
-def crossing(case: Case, measure: str, limits: Limits) -> Verdict | None:
+def crossing(case: Case, measure: str, limits: Limits, confirm_within: timedelta = CONFIRM_WITHIN) -> Verdict | None:
     """The worst of the new readings of *measure* that reach *limits*, the furthest of equals; None when none does.
 
-    An amber value with no earlier one on the same side within `CONFIRM_WITHIN` is information with a request to repeat:
-    on the board at the lowest rank, so that a person who never repeats it is not lost.
+    An amber value with no earlier one on the same side within *confirm_within* is information with a request to
+    repeat: on the board at the lowest rank, so that a person who never repeats it is not lost.
     """
-    return worst(_crosses(case, reading, limits) for reading in case.new.get(measure, ()))
+    return worst(_crosses(case, reading, limits, confirm_within) for reading in case.new.get(measure, ()))
 
 
-def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
+def _crosses(case: Case, reading: Reading, limits: Limits, confirm_within: timedelta) -> Verdict | None:
     if reading.value is None:
         return None
     of = MEASURES[reading.measure]
@@ -66,7 +129,7 @@ def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
     if severity == AMBER:
         confirming = [
             one
-            for one in case.neighbours(reading, CONFIRM_WITHIN)
+            for one in case.neighbours(reading, confirm_within)
             if one.value is not None and limits.level(of.round(one.value))[1] == side
         ]
         if not confirming:
@@ -74,16 +137,3 @@ def _crosses(case: Case, reading: Reading, limits: Limits) -> Verdict | None:
             return Verdict(INFORMATION, asked, tuple(reasons), MEASURE_AGAIN, repeat=True, extents=extents)
         reasons += [reason(one, f"confirmed by {one.show()}") for one in confirming[:1]]
     return Verdict(severity, f"{text}.", tuple(reasons), extents=extents)
-
-
-def _too_much_oxygen(case: Case) -> Verdict | None:
-    for reading in case.new.get("spo2", ()):
-        gas = case.latest("oxygen", reading.at, OXYGEN_WINDOW)
-        if gas is None or gas.word != OXYGEN or reading.value is None:
-            continue
-        value = MEASURES["spo2"].round(reading.value)
-        if value >= TOO_MUCH_OXYGEN:
-            text = f"Oxygen saturation {value:.0f} % on oxygen, above the target of 88 to 92 % (scale 2)"
-            reasons = (reason(reading, text), reason(gas, "on oxygen"))
-            return Verdict(AMBER, f"{text}.", reasons, extents=(extent("spo2", "high", value),))
-    return None

@@ -1,5 +1,6 @@
 """Heart failure: weight against the days before and the agreed dry weight. Published rules disagree, so it is data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,28 +9,6 @@ from monitoring.extents import extent
 from monitoring.limits import AMBER, INFORMATION
 from monitoring.measures import MEASURES
 from monitoring.readings import Reading
-
-
-@dataclass(frozen=True, slots=True)
-class WeightRule:
-    """More than `kg` within `days`."""
-
-    kg: float
-    days: int
-    source: str
-
-
-PUBLISHED: dict[str, WeightRule] = {
-    "esc-hfa": WeightRule(2.0, 3, "heartfailurematters.org (ESC/HFA): more than 2 kg in 3 days"),
-    "warwickshire": WeightRule(2.0, 4, "Warwickshire GP leaflet: 2 kg over 3-4 days"),
-    "plymouth": WeightRule(1.0, 2, "Plymouth Hospitals 2023: 1 kg or more in 2 consecutive days"),
-    "north-cumbria": WeightRule(2.27, 7, "North Cumbria: more than 5 lb in a week, with symptoms"),
-    "tuh-dublin": WeightRule(2.0, 2, "TUH Dublin: 2 kg in 2 days, with symptoms"),
-}
-
-DEFAULT = PUBLISHED["esc-hfa"]
-
-WINDOW = timedelta(days=DEFAULT.days)
 
 DRY_WEIGHT_AGE = timedelta(days=365)
 """An agreed dry weight older than this is not compared with. Ours."""
@@ -45,37 +24,60 @@ LIGHTER = "If you feel dizzy or have been sick or had diarrhoea, call your team 
 WHO = "Please check that nobody else used your scales, and weigh yourself again."
 
 
-def evaluate(case: Case) -> Verdict | None:
-    """Gain or fall beyond the rule against the lowest or highest weight of the window, and against the dry weight."""
-    return worst(_weighing(case, reading) for reading in case.new.get("weight", ()))
+@dataclass(frozen=True, slots=True)
+class WeightChange:
+    """Weight more than `kg` above the lowest or below the highest of the days before (from `kg` on, when `or_more`),
+    or that far from the agreed dry weight, unless that is no older than `dry_weight_age` (amber). A change within the
+    window of more than `another_person` kg asks first whether somebody else was weighed."""
 
+    kg: float
+    days: int
+    or_more: bool = False
+    dry_weight_age: timedelta | None = DRY_WEIGHT_AGE
+    another_person: float = ANOTHER_PERSON
 
-def _weighing(case: Case, reading: Reading) -> Verdict | None:
-    if reading.value is None:
-        return None
-    earlier = [one for one in case.before(reading, WINDOW) if one.value is not None]
-    found: list[tuple[float, Reading, str]] = []
-    for other in _extremes(reading, earlier):
-        change = _change(reading, other)
-        if abs(change) > DEFAULT.kg:
-            way = "heavier" if change > 0 else "lighter"
-            found.append((change, other, f"{abs(change):.1f} kg {way} {_within(reading.at - other.at)}"))
-    dry = case.latest("dry-weight", reading.at, DRY_WEIGHT_AGE)
-    if dry is not None and dry.value is not None:
-        change = _change(reading, dry)
-        if abs(change) > DEFAULT.kg:
-            side = "above" if change > 0 else "below"
-            found.append((change, dry, f"{abs(change):.1f} kg {side} the dry weight of {dry.show()}"))
-    if not found:
-        return None
-    reasons = [reason(reading, f"Weight {reading.show()}")]
-    reasons += [reason(other, f"Weight {other.show()}: {text}") for _, other, text in found]
-    text = f"Weight {reading.show()}: {', '.join(text for _, _, text in found)}"
-    if earlier and any(abs(change) > ANOTHER_PERSON and other is not dry for change, other, _ in found):
-        return Verdict(INFORMATION, f"{text}; was it somebody else on the scales?", tuple(reasons), WHO, repeat=True)
-    heavier = found[0][0] > 0
-    extents = (extent("weight", "high" if heavier else "low", reading.value),)
-    return Verdict(AMBER, f"{text}.", tuple(reasons), HEAVIER if heavier else LIGHTER, extents=extents)
+    @property
+    def triggers(self) -> frozenset[str]:
+        return frozenset({"weight"})
+
+    @property
+    def needs(self) -> Mapping[str, timedelta]:
+        dry = {"dry-weight": self.dry_weight_age} if self.dry_weight_age else {}
+        return {"weight": timedelta(days=self.days), **dry}
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        return worst(self._weighing(case, reading) for reading in case.new.get("weight", ()))
+
+    def _weighing(self, case: Case, reading: Reading) -> Verdict | None:
+        if reading.value is None:
+            return None
+        earlier = [one for one in case.before(reading, timedelta(days=self.days)) if one.value is not None]
+        found: list[tuple[float, Reading, str]] = []
+        for other in _extremes(reading, earlier):
+            change = _change(reading, other)
+            if self._counts(change):
+                way = "heavier" if change > 0 else "lighter"
+                found.append((change, other, f"{abs(change):.1f} kg {way} {_within(reading.at - other.at)}"))
+        dry = case.latest("dry-weight", reading.at, self.dry_weight_age) if self.dry_weight_age else None
+        if dry is not None and dry.value is not None:
+            change = _change(reading, dry)
+            if self._counts(change):
+                side = "above" if change > 0 else "below"
+                found.append((change, dry, f"{abs(change):.1f} kg {side} the dry weight of {dry.show()}"))
+        if not found:
+            return None
+        reasons = [reason(reading, f"Weight {reading.show()}")]
+        reasons += [reason(other, f"Weight {other.show()}: {text}") for _, other, text in found]
+        text = f"Weight {reading.show()}: {', '.join(text for _, _, text in found)}"
+        if earlier and any(abs(change) > self.another_person and other is not dry for change, other, _ in found):
+            asked = f"{text}; was it somebody else on the scales?"
+            return Verdict(INFORMATION, asked, tuple(reasons), WHO, repeat=True)
+        heavier = found[0][0] > 0
+        extents = (extent("weight", "high" if heavier else "low", reading.value),)
+        return Verdict(AMBER, f"{text}.", tuple(reasons), HEAVIER if heavier else LIGHTER, extents=extents)
+
+    def _counts(self, change: float) -> bool:
+        return abs(change) >= self.kg if self.or_more else abs(change) > self.kg
 
 
 def _within(gap: timedelta) -> str:

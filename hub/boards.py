@@ -18,10 +18,11 @@ from psycopg.rows import dict_row
 from fhir.outcome import refuse
 from hub.access import people
 from hub.identity import Actor
+from monitoring.tables import LIVE, SEEN
 
 PAGE = 50
 MOST = 1_000_000  # rows that anybody pages through
-OPEN = "state IN ('open', 'acknowledged')"
+OPEN = LIVE
 # A reading counts as missed when half an interval more than agreed has passed (monitoring rules, engine step 7).
 GRACE = 1.5
 
@@ -95,7 +96,7 @@ _MDT = f"""
         SELECT f.id, f.patient_id, f.severity, f.state, f.opened FROM flag f WHERE {{where}}
     ), gravest AS MATERIALIZED (
         SELECT DISTINCT ON (patient_id) id, patient_id, severity, opened,
-               bool_and(state = 'acknowledged') OVER (PARTITION BY patient_id) AS acknowledged
+               bool_and({SEEN}) OVER (PARTITION BY patient_id) AS acknowledged
         FROM found ORDER BY patient_id, severity DESC, opened, id
     ), page AS (
         SELECT * FROM gravest WHERE {{chip}} AND {{after}} ORDER BY severity DESC, opened, id LIMIT %(limit)s

@@ -10,10 +10,9 @@ from fhir import store
 from fhir.index import patient_of
 from fhir.registry import SPECS
 from fhir.store import Change, Key, Stored, Written
-from hub import audit, live, notices, projections, watch
+from hub import audit, live, notices, projections, routing, watch
 from hub.db import Tx
 from hub.identity import ENGINE, Actor
-from monitoring import flags
 from monitoring.case import Facts
 from monitoring.readings import Reading
 
@@ -35,7 +34,7 @@ async def carry_out(
     await audit.record(
         tx.pg, [entry for actor, one in zip(actors, written, strict=True) for entry in _entries(actor, one)]
     )
-    await _tell(tx, actors[0], written)
+    await _tell(tx, actors[0], written, now)
     raised = await watch.evaluate(tx, found, now, facts)
     if raised:
         # Flags are the engine's, whoever sent the reading; they bring no readings, so this ends here.
@@ -55,7 +54,7 @@ def _entries(actor: Actor, one: Written) -> list[audit.Entry]:
     return [audit.entry(actor, action, change.type, change.id, person, detail=detail) for person in people]
 
 
-async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:
+async def _tell(tx: Tx, actor: Actor, written: Sequence[Written], now: datetime) -> None:
     """Notices to the team about what others did, and a wake-up for open boards."""
     touched = {
         type_: {
@@ -70,26 +69,20 @@ async def _tell(tx: Tx, actor: Actor, written: Sequence[Written]) -> None:
         return
     hubs = await tx.pg.execute("SELECT DISTINCT hub_id FROM person WHERE patient_id = ANY(%s)", (sorted(people),))
     await live.announce(tx.pg, [row[0] for row in await hubs.fetchall()])
-    members = await notices.teams(tx.pg, people)
-    told: list[notices.Notice] = []
-    for one in written:
-        resource = one.change.resource
-        if resource is None or (about := _about(resource)) is None:
-            continue
-        if one.change.type == "Flag" and (one.status == 201 or (one.before and flags.reopened(one.before, resource))):
-            kind = "flag-opened" if one.status == 201 else "flag-reopened"
-            text, link = resource["code"].get("text", "Flag"), f"/flags/{one.change.id}"
-        elif one.change.type == "CarePlan" and is_persons_plan(resource):
-            kind, text, link = "plan-changed", "The plan was changed", f"/patients/{about}/plan/versions"
-        else:
-            continue
-        recipients = [*members.get(about, ()), *([f"Patient/{about}"] if kind == "plan-changed" else [])]
-        told += [
-            notices.Notice(kind, about, recipient, text, "/me/plan" if recipient.startswith("Patient/") else link)
-            for recipient in recipients
-            if recipient != actor.reference
-        ]
-    await notices.put(tx.pg, told)
+    calls = [
+        call
+        for one in written
+        if one.change.type == "Flag" and one.change.resource and (call := routing.call(one.before, one.change.resource))
+    ]
+    told = await routing.notices(tx, calls, now)
+    plans = [one.change.resource for one in written if one.change.type == "CarePlan" and one.change.resource]
+    changed = [about for one in plans if is_persons_plan(one) and (about := _about(one))]
+    members = await notices.teams(tx.pg, changed) if changed else {}
+    for about in changed:
+        link = f"/patients/{about}/plan/versions"
+        told += [notices.Notice("plan-changed", about, one, "The plan was changed", link) for one in members[about]]
+        told.append(notices.Notice("plan-changed", about, f"Patient/{about}", "The plan was changed", "/me/plan"))
+    await notices.put(tx.pg, [one for one in told if one.recipient != actor.reference])
 
 
 def _about(resource: JSON) -> str | None:

@@ -18,13 +18,15 @@ from care_plans.shapes import set_extension
 from fhir import store
 from fhir.outcome import refuse
 from fhir.store import Change, Sql, Stored, Written, new_id
-from hub import access, effects, intake, rules, watch
+from hub import access, answers, effects, intake, rules, watch
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
 from hub.subscriptions import register
 from monitoring import flags
 from monitoring.limits import Order, to_service_request
+from monitoring.outcomes import OUTCOMES
+from monitoring.states import ACKNOWLEDGED, RESOLVED, UNDO
 
 JSON = dict[str, Any]
 LONDON = ZoneInfo("Europe/London")
@@ -49,6 +51,8 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     )
     await rules.permit(tx, actor, changes, before)
     facts = await rules.hold(tx, actor, changes, before, now)
+    if any(change.type == "Flag" for change in changes):
+        changes = await answers.prepare(tx, actor, changes, before, now)
     if any(change.type == "Subscription" for change in changes):
         changes = await register.prepare(tx, actor, changes, before)
     written = await effects.carry_out(tx, [actor] * len(changes), changes, before, found, now)
@@ -190,23 +194,33 @@ async def assign_team(tx: Tx, actor: Actor, patient_id: str, role_code: str, pra
 # -- flags, readings, tasks, limits ------------------------------------------------------------------------------------
 
 
+async def move_flag(
+    tx: Tx, actor: Actor, flag_id: str, to: str, why: str, code: str | None = None, until: datetime | None = None
+) -> Written:
+    """The actor moves the flag to a state of `monitoring.states`: ending it takes the code of an outcome, snoozing it
+    an end. Refusal 403, 409 (it cannot become that now) or 422 (the reason, code or end)."""
+    demand(actor, "flag.acknowledge")
+    stored, _ = await _flag(tx, actor, flag_id)
+    return await _update(tx, actor, answers.moved(_body(stored), to, why, code, until), stored.version)
+
+
 async def acknowledge_flag(tx: Tx, actor: Actor, flag_id: str, why: str) -> Written:
     """The actor has seen the flag and acts on it."""
+    return await move_flag(tx, actor, flag_id, ACKNOWLEDGED, why)
+
+
+async def resolve_flag(tx: Tx, actor: Actor, flag_id: str, why: str, outcome: str = "none-needed") -> Written:
+    """The actor ends the flag: *outcome* is one of `monitoring.outcomes.OUTCOMES`, and says as what."""
+    demand(actor, "flag.resolve")
+    known = OUTCOMES.get(outcome)
+    return await move_flag(tx, actor, flag_id, known.ends if known else RESOLVED, why, outcome)
+
+
+async def undo_flag_move(tx: Tx, actor: Actor, flag_id: str) -> Written:
+    """The actor takes back the last move, which was theirs, within `monitoring.moves.UNDO_WITHIN`."""
     demand(actor, "flag.acknowledge")
     stored, found = await _flag(tx, actor, flag_id)
-    now = datetime.now(UTC)
-    changed = flags.acknowledge(found, actor.reference, now, why)
-    return await _update(tx, actor, flags.to_fhir(changed, _body(stored)), stored.version, now)
-
-
-async def resolve_flag(tx: Tx, actor: Actor, flag_id: str, why: str, false_alarm: bool = False) -> Written:
-    """The actor ends the flag, as resolved or as a false alarm, and says why."""
-    demand(actor, "flag.resolve")
-    stored, found = await _flag(tx, actor, flag_id)
-    now = datetime.now(UTC)
-    outcome = flags.FALSE_ALARM if false_alarm else flags.RESOLVED
-    changed = flags.resolve(found, actor.reference, now, why, outcome)
-    return await _update(tx, actor, flags.to_fhir(changed, _body(stored)), stored.version, now)
+    return await _update(tx, actor, answers.moved(_body(stored), found.state, "Undone", UNDO), stored.version)
 
 
 async def _flag(tx: Tx, actor: Actor, flag_id: str) -> tuple[Stored, flags.Flag]:

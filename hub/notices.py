@@ -16,7 +16,7 @@ from fhir.store import new_id
 from hub.access import may_read, people
 from hub.identity import Actor
 
-FLAGS = ("flag-opened", "flag-reopened")
+FLAGS = ("flag-opened", "flag-reopened", "flag-escalated", "flag-lapsed")
 PLANS = ("plan-changed",)
 LOOKS = ("emergency-access",)
 

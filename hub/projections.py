@@ -15,6 +15,7 @@ from hub.access import GRANTING_TYPES, Grant, grants, project_access
 from hub.db import Tx
 from hub.watch import is_test
 from monitoring import pauses
+from monitoring.cover import project_cover
 from monitoring.flags import project_flags
 from monitoring.limits import from_service_request, project_limits
 from monitoring.pregnancy import project_pregnancies
@@ -60,6 +61,8 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
     if conditions := by_type.get("Condition"):
         made = {one.change.id for one in written if one.status == 201}
         await project_pregnancies(pg, [(one.id, one.resource) for one in conditions], made)
+    if services := by_type.get("HealthcareService"):
+        await project_cover(pg, [(one.id, one.resource) for one in services])
     if flags := by_type.get("Flag"):
         await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
     moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200 and _moved(one)]

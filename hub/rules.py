@@ -1,7 +1,6 @@
 """What must hold before anything is written: who may write what for whom, and the rules of each type."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from fhir.store import Change, Key, Stored
 from hub import access, pause_rules
 from hub.db import Tx
 from hub.identity import Actor
-from monitoring import flags
 from monitoring.limits import Order, from_service_request
 
 JSON = dict[str, Any]
@@ -118,9 +116,6 @@ async def hold(
     await _limits_are_a_clinicians(tx, actor, changes, before)
     _reviews_are_to_come(actor, changes, before, now)
     pause_rules.hold(actor, changes, before, now)
-    for change in changes:
-        if change.type == "Flag":
-            _flag_is_answered_with_permission(actor, change, before)
     return facts
 
 
@@ -180,46 +175,6 @@ def _sets_limits(order: Order) -> bool:
 def _not_their_limits(actor: Actor) -> Refusal:
     text = f"Your role ({actor.role}) may not set limits, change them or take them away."
     return refuse(403, "forbidden", text, "ServiceRequest.extension")
-
-
-def _flag_is_answered_with_permission(actor: Actor, change: Change, before: Mapping[Key, Stored]) -> None:
-    """What the rules found is the rules' to say. Whichever door they come through, people acknowledge a flag or, with
-    the permission, end it, in their own name; they make none, and change neither its severity nor its readings.
-    """
-    stored = before.get((change.type, change.id))
-    was = stored.resource if stored is not None else None
-    active = [one is not None and one.get("status") == "active" for one in (was, change.resource)]
-    if active == [True, False] and not actor.can("flag.resolve"):
-        raise refuse(403, "forbidden", f"Your role ({actor.role}) may not close flags.", "Flag.status")
-    if actor.can("record.import"):
-        return
-    found, said = (flags.from_fhir(one, 0) if one is not None else None for one in (was, change.resource))
-    if found == said:
-        return
-    if found is None or said is None or not _answers(actor, found, said):
-        text = "A flag that a rule raised is acknowledged or ended, in your own name and saying why; rules do the rest."
-        raise refuse(403, "forbidden", text, "Flag.extension")
-
-
-def _answers(actor: Actor, found: flags.Flag, said: flags.Flag) -> bool:
-    """Whether *said* is *found* with an acknowledgement or an end by *actor*, and nothing else."""
-    acknowledged = replace(
-        found,
-        state=flags.ACKNOWLEDGED,
-        acknowledged_by=actor.reference,
-        acknowledged_at=said.acknowledged_at,
-        acknowledged_why=said.acknowledged_why,
-    )
-    if found.state == flags.OPEN and said == acknowledged:
-        return True
-    ended = replace(
-        found,
-        state=said.state,
-        resolved_by=actor.reference,
-        resolved_at=said.resolved_at,
-        resolved_why=said.resolved_why,
-    )
-    return found.live and not said.live and said == ended
 
 
 def _pair(change: Change, before: Mapping[Key, Stored]) -> Pair:

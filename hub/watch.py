@@ -14,8 +14,9 @@ from fhir.registry import SPECS
 from fhir.store import Change, new_id
 from hub.db import Tx
 from hub.faults import told
-from monitoring import decision, evaluation, flags, state
+from monitoring import decision, escalation, evaluation, flags, state
 from monitoring.case import Facts, Failure, Finding
+from monitoring.cover import NONE_OF_ITS_OWN, Cover, of_row
 from monitoring.pregnancy import COUNTS, tells_of_pregnancy
 from monitoring.readings import CHECK, HTEST, OK, Reading, readings
 
@@ -135,17 +136,28 @@ async def _findings(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mappin
 
 async def _changes(tx: Tx, findings: Sequence[Finding], now: datetime) -> list[Change]:
     people = list({finding.patient_id for finding in findings})
-    rows = await tx.pg.execute("SELECT patient_id, hub_id FROM person WHERE patient_id = ANY(%s)", (people,))
-    hubs: dict[str, str | None] = dict(await rows.fetchall())
+    rows = await tx.pg.execute(
+        "SELECT patient_id, hub_id, cover.resource FROM person LEFT JOIN cover USING (hub_id)"
+        " WHERE patient_id = ANY(%s)",
+        (people,),
+    )
+    hubs: dict[str, tuple[str | None, Cover]] = {one: (hub, of_row(told)) for one, hub, told in await rows.fetchall()}
     live = await flags.live_flags(tx.pg, people)
-    decided: dict[str, decision.Decision] = {}
+    changed: dict[str, flags.Flag] = {}
     for finding in findings:
         key = (finding.patient_id, finding.rule)
-        made = decision.decide(live.get(key), finding, now, id=new_id(), hub_id=hubs.get(finding.patient_id))
+        hub_id, cover = hubs.get(finding.patient_id, (None, NONE_OF_ITS_OWN))
+        before = live.get(key)
+        if before is not None and escalation.lapses(before, now):
+            # As if its timer had been on time: what raises flags must not depend on when that was looked at.
+            before = escalation.fall_due(before, cover, now)
+            changed[before.id] = before
+        made = decision.decide(
+            before if before is None or before.live else None, finding, now, id=new_id(), hub_id=hub_id
+        )
         if made is not None:
-            live[key] = made.flag
-            decided[made.flag.id] = made
+            live[key] = changed[made.flag.id] = escalation.timed(before, made.flag, cover, now)
     return [
-        Change("create" if one.flag.version == 0 else "update", "Flag", one.flag.id, flags.to_fhir(one.flag))
-        for one in decided.values()
+        Change("create" if one.version == 0 else "update", "Flag", one.id, flags.to_fhir(one))
+        for one in changed.values()
     ]

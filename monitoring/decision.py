@@ -2,16 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from monitoring.case import Finding, Reason
 from monitoring.extents import Extent, breaks, exceeds, extent
-from monitoring.flags import ACKNOWLEDGED, OPEN, Flag
+from monitoring.flags import AUTHOR, Flag
+from monitoring.limits import RED
+from monitoring.moves import by_engine
+from monitoring.rules import CLINICAL
+from monitoring.states import CONFIRMING, OPEN, SEEN, Move
 
 MOST_REASONS = 40
 MOST_OBSERVATIONS = 100
 """What a flag lists at most, newest kept; `count` goes on counting. The readings themselves stay in the record."""
+
+CONFIRM_WITHIN = timedelta(hours=24)
+"""How far from a reading the second one may be that confirms it, and so how long a flag waits for it. Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,15 @@ def decide(
 ) -> Decision | None:
     """One live flag per rule and person: a finding opens it (with *id*), or adds what is new to the live one.
 
-    Severity rises and never falls. An acknowledged flag is open again when it rises, and when a value goes a step
-    further than what was acknowledged (`extents.STEPS`). The same readings once more, or readings within the rule's
-    quiet time that go no further than those listed, change nothing; a reading that was corrected does, or the flag
-    would go on showing a value that is no longer the reading's, and so do words that are no longer true.
+    A finding that asks for a repeat, and is not red, opens a flag that waits (`confirming`) until a second reading goes
+    the same way; red opens at once. Severity rises and never falls. A flag that somebody has seen, a snoozed one too,
+    is open again when it rises, and when a value goes a step further than what was seen (`extents.STEPS`). The same
+    readings once more, or readings within the rule's quiet time that go no further than those listed, change nothing; a
+    reading that was corrected does, or the flag would go on showing a value that is no longer the reading's, and so do
+    words that are no longer true.
     """
     if live is None:
+        state = CONFIRMING if _waits(finding) else OPEN
         flag = Flag(
             id=id,
             version=0,
@@ -43,7 +53,7 @@ def decide(
             rule_version=finding.rule_version,
             kind=finding.kind,
             severity=finding.severity,
-            state=OPEN,
+            state=state,
             summary=finding.summary,
             reasons=list(finding.reasons)[:MOST_REASONS],
             observations=list(finding.observations)[-MOST_OBSERVATIONS:],
@@ -52,11 +62,15 @@ def decide(
             refreshed=now,
             advice=finding.advice,
             extents=list(finding.extents),
+            moves=[Move(to=state, at=now.isoformat(), by=AUTHOR, why=finding.summary, code=None, until=None)],
         )
         return Decision("open", flag, worse=True)
-    acknowledged = live.state == ACKNOWLEDGED
-    worse = finding.severity > live.severity or (
-        acknowledged and breaks(finding.extents, finding.severity, live.extents)
+    seen = live.state in SEEN
+    confirmed = live.state == CONFIRMING and (not _waits(finding) or _repeats(finding, live))
+    worse = (
+        confirmed
+        or finding.severity > live.severity
+        or (seen and breaks(finding.extents, finding.severity, live.extents))
     )
     # A part of NEWS2 that scores nothing is no reason by itself, yet completes a score that the flag calls partial.
     says_more = finding.severity >= live.severity and finding.summary != live.summary
@@ -76,11 +90,32 @@ def decide(
         observations=list(dict.fromkeys((*live.observations, *finding.observations)))[-MOST_OBSERVATIONS:],
         count=live.count + 1,
         refreshed=now,
-        extents=live.extents if acknowledged and not worse else list(finding.extents) or live.extents,
+        extents=live.extents if seen and not worse else list(finding.extents) or live.extents,
     )
-    if worse and acknowledged:
-        flag = replace(flag, state=OPEN, acknowledged_by=None, acknowledged_at=None, acknowledged_why=None)
+    if confirmed:
+        flag = by_engine(flag, OPEN, now, f"Confirmed: {finding.summary}")
+    elif worse and seen:
+        flag = by_engine(flag, OPEN, now, f"Worse: {finding.summary}")
     return Decision("refresh", flag, worse)
+
+
+def _waits(finding: Finding) -> bool:
+    """Whether *finding* counts for more once a second reading confirms it. A doubtful reading is no finding about the
+    person: it waits for somebody to look."""
+    return finding.repeat and finding.severity < RED and finding.kind == CLINICAL
+
+
+def _repeats(finding: Finding, live: Flag) -> bool:
+    """Whether *finding* is a second reading that goes the way of those that wait, at most CONFIRM_WITHIN from them."""
+    sides = {(one["measure"], one["side"]) for one in live.extents}
+    if not any((one["measure"], one["side"]) in sides for one in finding.extents):
+        return False
+    known = [(one["observation"], datetime.fromisoformat(one["at"])) for one in live.reasons]
+    return any(
+        one["observation"] not in live.observations
+        and any(abs(datetime.fromisoformat(one["at"]) - at) <= CONFIRM_WITHIN for _, at in known)
+        for one in finding.reasons
+    )
 
 
 def _furthest(live: Flag) -> list[Extent]:

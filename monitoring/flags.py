@@ -1,20 +1,33 @@
-"""A flag: what people do about it, its FHIR shape, and its row. What opens and refreshes it: `monitoring.decision`."""
+"""A flag: its FHIR shape and its row. What opens and refreshes it: `monitoring.decision`; how it moves from state to
+state: `monitoring.moves`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
 from fhir.outcome import refuse
 from monitoring.case import Reason
-from monitoring.extents import STEPS, Extent, Side
+from monitoring.extents import Extent
+from monitoring.flag_parts import (
+    extent_of,
+    extent_parts,
+    instant,
+    move_of,
+    move_parts,
+    outcome_of,
+    outcome_part,
+    reason_of,
+    reason_parts,
+    tail,
+    who_of,
+)
 from monitoring.limits import AMBER, INFORMATION, RED
-from monitoring.measures import MEASURES, UCUM
 from monitoring.rules import name_of
+from monitoring.states import CALLING, ENDED, SEEN, STATES, Move
 from monitoring.tables import LIVE
 
 JSON = dict[str, Any]
@@ -24,8 +37,6 @@ CATEGORY = "https://carehub.example/fhir/CodeSystem/flag-category"
 RULE = "https://carehub.example/fhir/CodeSystem/rule"
 AUTHOR = "Device/care-hub-engine"
 
-OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM = "open", "acknowledged", "resolved", "false-alarm"
-STATES = (OPEN, ACKNOWLEDGED, RESOLVED, FALSE_ALARM)
 KINDS = ("clinical", "compliance", "operational")
 
 
@@ -35,7 +46,8 @@ class Flag:
 
     `reasons` holds those of the latest finding first; `observations` ids, oldest first; `version` that of the FHIR
     resource, 0 before the first write. People are references such as `Practitioner/x`. `extents` say how far it goes:
-    those of the latest finding while it is open; once acknowledged, what was acknowledged.
+    those of the latest finding while it is open; once acknowledged, what was acknowledged. `moves` are its history,
+    oldest first; `level` says how far up the chain it was told, `due` when something happens to it by itself.
     """
 
     id: str
@@ -61,38 +73,32 @@ class Flag:
     resolved_why: str | None = None
     advice: str | None = None
     extents: list[Extent] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    level: int = 0
+    due: datetime | None = None
+    outcome: str | None = None
 
     @property
     def live(self) -> bool:
-        return self.state in (OPEN, ACKNOWLEDGED)
+        return self.state not in ENDED
 
     @property
     def rule_name(self) -> str:
         return name_of(self.rule)
 
 
-def reopened(before: JSON, after: JSON) -> bool:
-    """Whether the FHIR Flag *after* waits for eyes again that *before* was acknowledged."""
-    was, now = from_fhir(before, 0), from_fhir(after, 0)
-    return was is not None and now is not None and (was.state, now.state) == (ACKNOWLEDGED, OPEN)
-
-
-def acknowledge(flag: Flag, who: str, when: datetime, why: str) -> Flag:
-    """*who* has seen it and acts. Refusal 409 unless it is open, 422 without a reason."""
-    if flag.state != OPEN:
-        raise refuse(409, "conflict", f"This flag is {flag.state}, not open.", "Flag.status")
-    _need(why)
-    return replace(flag, state=ACKNOWLEDGED, acknowledged_by=who, acknowledged_at=when, acknowledged_why=why.strip())
-
-
-def resolve(flag: Flag, who: str, when: datetime, why: str, outcome: str = RESOLVED) -> Flag:
-    """*who* ends it as `resolved` or `false-alarm`. Refusal 409 when it has ended, 422 without a reason."""
-    if outcome not in (RESOLVED, FALSE_ALARM):
-        raise refuse(422, "value", "A flag ends as resolved or false-alarm.", "Flag.extension")
-    if not flag.live:
-        raise refuse(409, "conflict", f"This flag is {flag.state} already.", "Flag.status")
-    _need(why)
-    return replace(flag, state=outcome, resolved_by=who, resolved_at=when, resolved_why=why.strip())
+def called(before: JSON | None, after: JSON) -> str | None:
+    """Whether the FHIR Flag *after* calls for eyes as *before* did not: `opened`, `reopened` (it had been seen),
+    `escalated` (further up the chain), or None."""
+    now = from_fhir(after, 0)
+    if now is None or now.state not in CALLING:
+        return None
+    was = from_fhir(before, 0) if before is not None else None
+    if was is not None and now.level > was.level:
+        return "escalated"
+    if was is None or was.state not in CALLING:
+        return "reopened" if was is not None and was.state in SEEN else "opened"
+    return None
 
 
 def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
@@ -108,8 +114,14 @@ def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
         state.append({"url": "advice", "valueString": flag.advice})
     if flag.hub_id:
         state.append({"url": "hub", "valueReference": {"reference": f"Organization/{flag.hub_id}"}})
-    state += [{"url": "extent", "extension": _extent_parts(one)} for one in flag.extents]
-    state += [{"url": "reason", "extension": _reason_parts(one)} for one in flag.reasons]
+    if flag.level:
+        state.append({"url": "level", "valueInteger": flag.level})
+    if flag.due:
+        state.append({"url": "due", "valueDateTime": flag.due.isoformat()})
+    if flag.outcome:
+        state.append({"url": "outcome", "valueCoding": outcome_part(flag.outcome)})
+    state += [{"url": "extent", "extension": extent_parts(one)} for one in flag.extents]
+    state += [{"url": "reason", "extension": reason_parts(one)} for one in flag.reasons]
     state += [{"url": "reading", "valueReference": {"reference": f"Observation/{one}"}} for one in flag.observations]
     for name, who, when, why in (
         ("acknowledged", flag.acknowledged_by, flag.acknowledged_at, flag.acknowledged_why),
@@ -123,6 +135,7 @@ def to_fhir(flag: Flag, before: JSON | None = None) -> JSON:
             if why:
                 parts.append({"url": "why", "valueString": why})
             state.append({"url": name, "extension": parts})
+    state += [{"url": "move", "extension": move_parts(one)} for one in flag.moves]
     period = {"start": flag.opened.isoformat()}
     if flag.resolved_at:
         period["end"] = flag.resolved_at.isoformat()
@@ -166,38 +179,39 @@ def from_fhir(resource: JSON, version: int) -> Flag | None:
         or flag.severity not in (RED, AMBER, INFORMATION)
         or flag.kind not in KINDS
         or not all(0 < number < 2**31 for number in whole)
+        or not 0 <= flag.level < 2**15
     ):
         raise refuse(
             422, "value", "State, severity, kind, rule-version or count is none that we know.", "Flag.extension"
         )
     if flag.live != (resource.get("status") == "active"):
         raise refuse(422, "invariant", f"Flag.status contradicts the flag-state {flag.state!r}.", "Flag.status")
-    if (flag.state == ACKNOWLEDGED and not flag.acknowledged_why) or (not flag.live and not flag.resolved_why):
+    if (flag.state in SEEN and not flag.acknowledged_why) or (not flag.live and not flag.resolved_why):
         raise refuse(422, "required", f"A flag that is {flag.state} says who did so, when and why.", "Flag.extension")
     return flag
 
 
 def _flag(resource: JSON, version: int, found: JSON) -> Flag:
     parts: list[JSON] = found.get("extension", [])
-    one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading", "extent")}
+    one = {part["url"]: part for part in parts if part.get("url") not in ("reason", "reading", "extent", "move")}
     rule: JSON = next((c for c in resource["code"]["coding"] if c.get("system") == RULE), {})
-    by, at, why = zip(*(_who(one.get(name)) for name in ("acknowledged", "resolved")), strict=True)
+    by, at, why = zip(*(who_of(one.get(name)) for name in ("acknowledged", "resolved")), strict=True)
     return Flag(
         id=resource["id"],
         version=version,
-        patient_id=_tail(resource["subject"]["reference"]),
-        hub_id=_tail(one["hub"]["valueReference"]["reference"]) if "hub" in one else None,
+        patient_id=tail(resource["subject"]["reference"]),
+        hub_id=tail(one["hub"]["valueReference"]["reference"]) if "hub" in one else None,
         rule=rule["code"],
         rule_version=int(one["rule-version"]["valueInteger"]),
         kind=resource["category"][0]["coding"][0]["code"],
         severity=int(one["severity"]["valueInteger"]),
         state=one["state"]["valueCode"],
         summary=resource["code"].get("text", ""),
-        reasons=[_reason(part["extension"]) for part in parts if part.get("url") == "reason"],
-        observations=[_tail(p["valueReference"]["reference"]) for p in parts if p.get("url") == "reading"],
+        reasons=[reason_of(part["extension"]) for part in parts if part.get("url") == "reason"],
+        observations=[tail(p["valueReference"]["reference"]) for p in parts if p.get("url") == "reading"],
         count=int(one["count"]["valueInteger"]),
-        opened=_instant(resource["period"]["start"]),
-        refreshed=_instant(one["refreshed"]["valueDateTime"]),
+        opened=instant(resource["period"]["start"]),
+        refreshed=instant(one["refreshed"]["valueDateTime"]),
         acknowledged_by=by[0],
         acknowledged_at=at[0],
         acknowledged_why=why[0],
@@ -205,7 +219,11 @@ def _flag(resource: JSON, version: int, found: JSON) -> Flag:
         resolved_at=at[1],
         resolved_why=why[1],
         advice=one["advice"]["valueString"] if "advice" in one else None,
-        extents=[_extent(part["extension"]) for part in parts if part.get("url") == "extent"],
+        extents=[extent_of(part["extension"]) for part in parts if part.get("url") == "extent"],
+        moves=[move_of(part["extension"]) for part in parts if part.get("url") == "move"],
+        level=int(one["level"]["valueInteger"]) if "level" in one else 0,
+        due=instant(one["due"]["valueDateTime"]) if "due" in one else None,
+        outcome=outcome_of(one["outcome"]) if "outcome" in one else None,
     )
 
 
@@ -263,86 +281,5 @@ async def project_flags(
         raise refuse(409, "conflict", "This person has a live flag of this rule already.", "Flag.code") from error
 
 
-def _need(why: str) -> None:
-    if not why.strip():
-        raise refuse(422, "required", "Say why.", "Flag.extension")
-
-
 def _json(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _reason_parts(reason: Reason) -> list[JSON]:
-    parts: list[JSON] = [
-        {"url": "text", "valueString": reason["text"]},
-        {"url": "measure", "valueCode": reason["measure"]},
-    ]
-    if reason["value"] is not None:
-        measure = MEASURES[reason["measure"]]
-        quantity = {
-            "value": _number(reason["value"]),
-            "unit": measure.shown,
-            "system": UCUM,
-            "code": measure.unit,
-        }
-        parts.append({"url": "value", "valueQuantity": quantity})
-    if reason["word"] is not None:
-        parts.append({"url": "word", "valueCode": reason["word"]})
-    parts.append({"url": "at", "valueDateTime": reason["at"]})
-    if reason["observation"]:
-        parts.append({"url": "observation", "valueReference": {"reference": f"Observation/{reason['observation']}"}})
-    return parts
-
-
-def _reason(parts: list[JSON]) -> Reason:
-    one = {part["url"]: part for part in parts}
-    quantity = one["value"]["valueQuantity"] if "value" in one else None
-    return Reason(
-        text=one["text"]["valueString"],
-        measure=one["measure"]["valueCode"],
-        value=float(quantity["value"]) if quantity else None,
-        word=cast(str | None, one["word"]["valueCode"]) if "word" in one else None,
-        unit=MEASURES[one["measure"]["valueCode"]].unit,
-        at=one["at"]["valueDateTime"],
-        observation=_tail(one["observation"]["valueReference"]["reference"]) if "observation" in one else "",
-    )
-
-
-def _extent_parts(one: Extent) -> list[JSON]:
-    return [
-        {"url": "measure", "valueCode": one["measure"]},
-        {"url": "side", "valueCode": one["side"]},
-        {"url": "value", "valueDecimal": _number(one["value"])},
-    ]
-
-
-def _extent(parts: list[JSON]) -> Extent:
-    one = {part["url"]: part for part in parts}
-    measure, side = one["measure"]["valueCode"], one["side"]["valueCode"]
-    if measure not in STEPS or side not in ("low", "high"):
-        raise ValueError(f"no extent of {measure!r} goes {side!r}")
-    return Extent(measure=measure, side=cast(Side, side), value=float(one["value"]["valueDecimal"]))
-
-
-def _number(value: float) -> int | Decimal:
-    exact = Decimal(repr(value))
-    return int(exact) if exact == exact.to_integral_value() else exact
-
-
-def _who(part: JSON | None) -> tuple[str | None, datetime | None, str | None]:
-    if part is None:
-        return None, None, None
-    one = {inner["url"]: inner for inner in part["extension"]}
-    why = one["why"]["valueString"] if "why" in one else None
-    return one["by"]["valueReference"]["reference"], _instant(one["at"]["valueDateTime"]), why
-
-
-def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError(f"{text} has no offset")
-    return at
-
-
-def _tail(reference: str) -> str:
-    return reference.rpartition("/")[2]

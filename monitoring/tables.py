@@ -20,7 +20,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from fhir.tables import Name, metadata
 
-LIVE = "state IN ('open', 'acknowledged')"
+# Of `monitoring.states`: not ended; and of these, those that somebody said they have looked at.
+LIVE = "state NOT IN ('resolved', 'false-alarm')"
+SEEN = "state IN ('acknowledged', 'in-progress', 'snoozed')"
 
 reading = Table(
     "reading",
@@ -141,7 +143,7 @@ flag = Table(
     Column("rule_version", Integer, nullable=False),
     Column("kind", Name, nullable=False, comment="clinical | compliance | operational"),
     Column("severity", SmallInteger, nullable=False, comment="3 red, 2 amber, 1 information"),
-    Column("state", Name, nullable=False, comment="open | acknowledged | resolved | false-alarm"),
+    Column("state", Name, nullable=False, comment="one of monitoring.states.STATES"),
     Column("summary", Text, nullable=False),
     Column(
         "extents",
@@ -162,7 +164,33 @@ flag = Table(
     Column("resolved_by", Name),
     Column("resolved_at", DateTime(timezone=True)),
     Column("resolved_why", Text),
+    Column(
+        "moves",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="its history, oldest first: list of {to, at, by, why, code, until}",
+    ),
+    Column(
+        "level",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="how far up the chain it was told: 0 is the first step",
+    ),
+    Column("due", DateTime(timezone=True), comment="when it lapses, is escalated or wakes, if nobody does anything"),
+    Column("outcome", Name, comment="one of monitoring.outcomes.OUTCOMES, once it has ended"),
     Index("flag_one_open", "patient_id", "rule", unique=True, postgresql_where=text(LIVE)),
     Index("flag_board", "hub_id", text("severity DESC"), text("opened"), "id", postgresql_where=text(LIVE)),
     Index("flag_patient", "patient_id", text("opened DESC")),
+    Index("flag_due", "due", postgresql_where=text("due IS NOT NULL")),
+)
+
+# How a hub looks after its flags: the typed face of one HealthcareService (`monitoring.cover`).
+cover = Table(
+    "cover",
+    metadata,
+    Column("service_id", Name, primary_key=True),
+    Column("hub_id", Name, nullable=False, unique=True),
+    Column("resource", Text, nullable=False, comment="hours, delays and people, as the resource says them"),
 )

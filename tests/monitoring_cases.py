@@ -8,8 +8,11 @@ from typing import Any
 
 from monitoring import evaluation
 from monitoring.case import Case, Facts
+from monitoring.flags import Flag
 from monitoring.limits import Limits, Order
 from monitoring.measures import LOINC, MEASURES, SNOMED, UCUM
+from monitoring.moves import move
+from monitoring.outcomes import OUTCOMES
 from monitoring.readings import Reading
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -98,3 +101,12 @@ def hours(number: float) -> timedelta:
 
 def days(number: float) -> timedelta:
     return timedelta(days=number)
+
+
+def acknowledge(flag: Flag, who: str, when: datetime, why: str) -> Flag:
+    return move(flag, "acknowledged", who, when, why)
+
+
+def resolve(flag: Flag, who: str, when: datetime, why: str, code: str = "none-needed") -> Flag:
+    """*flag* ended with the outcome *code*, which says as what."""
+    return move(flag, OUTCOMES[code].ends if code in OUTCOMES else "resolved", who, when, why, code=code)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from monitoring_cases import NOW, case, hours, reading
+from monitoring_cases import NOW, acknowledge, case, hours, reading
 from test_flow_readings import NOW as PRESENT
 from test_flow_readings import person, rows, send, spo2
 
@@ -18,7 +18,7 @@ from monitoring.case import Finding
 from monitoring.decision import Decision, decide
 from monitoring.evaluation import evaluate
 from monitoring.extents import NEWS2, STEPS, again, beyond, breaks, exceeds, extent
-from monitoring.flags import Flag, acknowledge, from_fhir, reopened, to_fhir
+from monitoring.flags import Flag, called, from_fhir, to_fhir
 from monitoring.limits import AMBER, INFORMATION, RED, Limits
 from monitoring.measures import MEASURES
 from monitoring.rules import RULES
@@ -212,5 +212,5 @@ class TestFhir:
     def test_open_again_is_told_apart(self) -> None:
         seen = acknowledged(oximetry(91))
         waiting = then(seen, oximetry(75)).flag
-        assert reopened(to_fhir(seen), to_fhir(waiting))
-        assert not reopened(to_fhir(seen), to_fhir(seen)) and not reopened(to_fhir(waiting), to_fhir(seen))
+        assert called(to_fhir(seen), to_fhir(waiting)) == "reopened"
+        assert called(to_fhir(seen), to_fhir(seen)) is None and called(to_fhir(waiting), to_fhir(seen)) is None

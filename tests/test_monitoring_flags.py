@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from monitoring_cases import JSON, NOW, case, hours, reading
+from monitoring_cases import JSON, NOW, acknowledge, case, hours, reading, resolve
 
 from fhir.outcome import Refusal
 from fhir.validation import check
@@ -18,11 +18,9 @@ from monitoring.decision import MOST_OBSERVATIONS, MOST_REASONS, decide
 from monitoring.evaluation import evaluate
 from monitoring.flags import (
     Flag,
-    acknowledge,
     from_fhir,
     live_flags,
     project_flags,
-    resolve,
     take_turns,
     to_fhir,
 )
@@ -131,11 +129,11 @@ class TestPeople:
         assert (flag.state, flag.acknowledged_by, flag.acknowledged_why) == ("acknowledged", NURSE, "Calling her now")
         assert flag.live
 
-    @pytest.mark.parametrize("outcome", ["resolved", "false-alarm"])
+    @pytest.mark.parametrize(("code", "outcome"), [("visit", "resolved"), ("artefact", "false-alarm")])
     @pytest.mark.parametrize("before", [lambda flag: flag, lambda flag: acknowledge(flag, NURSE, NOW, "Seen")])
-    def test_resolve(self, before: Callable[[Flag], Flag], outcome: str) -> None:
-        flag = resolve(before(opened()), NURSE, NOW, "Cold fingers, 96 % on repeat", outcome)
-        assert (flag.state, flag.resolved_by, flag.resolved_at) == (outcome, NURSE, NOW)
+    def test_resolve(self, before: Callable[[Flag], Flag], code: str, outcome: str) -> None:
+        flag = resolve(before(opened()), NURSE, NOW, "Cold fingers, 96 % on repeat", code)
+        assert (flag.state, flag.resolved_by, flag.resolved_at, flag.outcome) == (outcome, NURSE, NOW, code)
         assert not flag.live
 
     @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ class TestFhir:
             opened(finding(94, before=94)),
             acknowledge(opened(), NURSE, NOW, "Seen"),
             resolve(acknowledge(opened(), NURSE, NOW, "Seen"), NURSE, NOW, "Home visit done"),
-            resolve(opened(), NURSE, NOW, "Cold fingers", "false-alarm"),
+            resolve(opened(), NURSE, NOW, "Cold fingers", "artefact"),
             replace(opened(), hub_id=None),
         ],
         ids=lambda flag: flag.state,

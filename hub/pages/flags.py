@@ -135,7 +135,7 @@ async def act(request: Request, flag_id: str) -> Response:
                 said = "acknowledged"
             elif what in ("resolve", "false-alarm"):
                 demand(actor, "flag.resolve")
-                await flows.resolve_flag(tx, actor, flag_id, why, what == "false-alarm")
+                await flows.resolve_flag(tx, actor, flag_id, why, "other" if what == "false-alarm" else "none-needed")
                 said = "resolved" if what == "resolve" else "false-alarm"
             else:
                 raise refuse(400, "invalid", "The form was not complete. Go back and try again.")

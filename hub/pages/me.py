@@ -32,6 +32,7 @@ from monitoring.measures import MEASURES
 from monitoring.readings import readings as typed_readings
 from monitoring.state import load_orders
 
+from monitoring.tables import LIVE
 router = APIRouter(route_class=PageRoute)
 
 
@@ -153,7 +154,7 @@ async def _advised(tx: Tx, patient_id: str, now: datetime) -> list[str]:
     """What the rules tell the person to do at once, the most urgent first: red text never waits for staff, and a
     reading that a device sent says the same as one typed by hand."""
     rows = await tx.pg.execute(
-        "SELECT advice, max(refreshed) FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')"
+        f"SELECT advice, max(refreshed) FROM flag WHERE patient_id = %s AND {LIVE}"
         " AND advice IS NOT NULL AND refreshed > %s GROUP BY advice ORDER BY max(severity) DESC, 2 DESC",
         (patient_id, now - ADVISED),
     )

@@ -23,7 +23,9 @@ router = APIRouter(route_class=PageRoute)
 # Shape and word of each kind. None in the colours of severity: how grave a flag is now stands on the flag.
 LOOKS_OF = {
     "flag-opened": ("info", "New flag"),
-    "flag-reopened": ("info", "Worse again"),
+    "flag-reopened": ("info", "Open again"),
+    "flag-escalated": ("info", "Escalated"),
+    "flag-lapsed": ("info", "Not repeated"),
     "plan-changed": ("done", "Plan"),
     "emergency-access": ("info", "Opened"),
 }

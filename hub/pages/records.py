@@ -15,6 +15,8 @@ from fhir.store import Sql
 from hub.access import people
 from hub.identity import Actor
 from monitoring.extents import Extent
+from monitoring.states import Move
+from monitoring.tables import LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,16 @@ class FlagRow:
     resolved_by: str | None
     resolved_at: datetime | None
     resolved_why: str | None
+    moves: list[Move]
+    level: int
+    due: datetime | None
+    outcome: str | None
 
 
 _FLAG = (
     "id, version, patient_id, rule, rule_version, kind, severity, state, summary, reasons, extents, count, opened,"
-    " refreshed, acknowledged_by, acknowledged_at, acknowledged_why, resolved_by, resolved_at, resolved_why"
+    " refreshed, acknowledged_by, acknowledged_at, acknowledged_why, resolved_by, resolved_at, resolved_why, moves,"
+    " level, due, outcome"
 )
 
 
@@ -54,8 +61,7 @@ async def open_flags(pg: psycopg.AsyncConnection[Any], patient_id: str) -> list[
     that the actor may see the person."""
     cursor = pg.cursor(row_factory=class_row(FlagRow))
     await cursor.execute(
-        f"SELECT {_FLAG} FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')"
-        " ORDER BY severity DESC, opened, id",
+        f"SELECT {_FLAG} FROM flag WHERE patient_id = %s AND {LIVE} ORDER BY severity DESC, opened, id",
         (patient_id,),
     )
     return await cursor.fetchall()

@@ -41,8 +41,7 @@ def _raised(before: JSON | None, after: JSON) -> bool:
         return False
     if before is None or before.get("status") != "active":
         return True
-    was, now = flags.from_fhir(before, 0), flags.from_fhir(after, 0)
-    return was is not None and now is not None and was.state != flags.OPEN and now.state == flags.OPEN
+    return flags.called(before, after) is not None
 
 
 def _plan_changed(before: JSON | None, after: JSON) -> bool:

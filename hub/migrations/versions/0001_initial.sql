@@ -1895,19 +1895,36 @@ CREATE TABLE flag (
 	resolved_by TEXT COLLATE "C",
 	resolved_at TIMESTAMP WITH TIME ZONE,
 	resolved_why TEXT,
+	moves JSONB DEFAULT '[]' NOT NULL,
+	level SMALLINT DEFAULT 0 NOT NULL,
+	due TIMESTAMP WITH TIME ZONE,
+	outcome TEXT COLLATE "C",
 	PRIMARY KEY (id)
 );
-CREATE INDEX flag_board ON flag (hub_id, severity DESC, opened, id) WHERE state IN ('open', 'acknowledged');
+CREATE INDEX flag_board ON flag (hub_id, severity DESC, opened, id) WHERE state NOT IN ('resolved', 'false-alarm');
+CREATE INDEX flag_due ON flag (due) WHERE due IS NOT NULL;
 CREATE INDEX flag_patient ON flag (patient_id, opened DESC);
-CREATE UNIQUE INDEX flag_one_open ON flag (patient_id, rule) WHERE state IN ('open', 'acknowledged');
+CREATE UNIQUE INDEX flag_one_open ON flag (patient_id, rule) WHERE state NOT IN ('resolved', 'false-alarm');
 COMMENT ON COLUMN flag.kind IS 'clinical | compliance | operational';
 COMMENT ON COLUMN flag.severity IS '3 red, 2 amber, 1 information';
-COMMENT ON COLUMN flag.state IS 'open | acknowledged | resolved | false-alarm';
+COMMENT ON COLUMN flag.state IS 'one of monitoring.states.STATES';
 COMMENT ON COLUMN flag.extents IS 'how far it goes: list of {measure, side, value}';
 COMMENT ON COLUMN flag.advice IS 'what the patient may be told at once, without waiting for staff';
 COMMENT ON COLUMN flag.reasons IS 'list of {text, measure, value, unit, at, observation}';
 COMMENT ON COLUMN flag.observations IS 'ids of the readings behind it, oldest first';
 COMMENT ON COLUMN flag.count IS 'how many evaluations raised or refreshed it';
+COMMENT ON COLUMN flag.moves IS 'its history, oldest first: list of {to, at, by, why, code, until}';
+COMMENT ON COLUMN flag.level IS 'how far up the chain it was told: 0 is the first step';
+COMMENT ON COLUMN flag.due IS 'when it lapses, is escalated or wakes, if nobody does anything';
+COMMENT ON COLUMN flag.outcome IS 'one of monitoring.outcomes.OUTCOMES, once it has ended';
+CREATE TABLE cover (
+	service_id TEXT COLLATE "C" NOT NULL,
+	hub_id TEXT COLLATE "C" NOT NULL,
+	resource TEXT NOT NULL,
+	PRIMARY KEY (service_id),
+	UNIQUE (hub_id)
+);
+COMMENT ON COLUMN cover.resource IS 'hours, delays and people, as the resource says them';
 CREATE TABLE person (
 	patient_id TEXT COLLATE "C" NOT NULL,
 	nhs_number TEXT COLLATE "C",

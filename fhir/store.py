@@ -54,7 +54,7 @@ class Change:
     """One thing to write.
 
     `if_match` is the version the writer has seen; a create or update needs a `resource`; `author` is set where a set of
-    changes has several authors.
+    changes has several authors, `request` (the id of who asks for it) where it comes from several requests.
     """
 
     method: Literal["create", "update", "delete"]
@@ -63,6 +63,7 @@ class Change:
     resource: JSON | None
     if_match: int | None = None
     author: str | None = None
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from hub.settings import Settings, signing_secret
 from hub.settings import settings as read_settings
 from hub.subscriptions import courier, websocket
 from hub.subscriptions.targets import Policy
+from hub.writes import Writes
 
 HERE = Path(__file__).parent
 WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_import.run}
@@ -80,7 +81,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
             url = stack.enter_context(database_url(chosen))
             database = Database(url, chosen.pool_size, chosen.statement_timeout_ms)
             live = Live(url, partial(identity.forget, database))
-            gathering = Submissions(database), ReadLog(database), live, Lookups(database)
+            gathering = Submissions(database), ReadLog(database), live, Lookups(database), Writes(database)
             runtime = Runtime(chosen, database, signing_secret(chosen), *gathering)
             app.state.runtime = runtime
             app.state.audience = websocket.Audience(database)
@@ -97,6 +98,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
                 await live.stop()
                 await runtime.submissions.close()
                 await runtime.lookups.close()
+                await runtime.writes.close()
                 await runtime.reads.close()
                 for task in keeping:
                     task.cancel()

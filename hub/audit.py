@@ -64,9 +64,14 @@ def entry(
     *,
     outcome: str = "ok",
     detail: JSON | None = None,
+    request_id: str | None = None,
 ) -> Entry:
-    """What *actor* did. `action`: read, vread, search, history, create, update, delete, export, sign-in, ..."""
-    return Entry(actor.reference, actor.role, action, type_, resource_id, patient_id, outcome, detail)
+    """What *actor* did. `action`: read, vread, search, history, create, update, delete, export, sign-in, ...
+
+    *request_id* where it is not that of the request under way.
+    """
+    request = request_id or REQUEST_ID.get()
+    return Entry(actor.reference, actor.role, action, type_, resource_id, patient_id, outcome, detail, request)
 
 
 # One JSON text for all rows: a third of the processor time of array parameters, and any character may stand in it.

@@ -51,7 +51,10 @@ def _entries(actor: Actor, one: Written) -> list[audit.Entry]:
     if one.before is not None and (was := patient_of(SPECS[change.type], one.before)) != one.patient_id:
         people.append(was)
     detail = {"version": one.version}
-    return [audit.entry(actor, action, change.type, change.id, person, detail=detail) for person in people]
+    return [
+        audit.entry(actor, action, change.type, change.id, person, detail=detail, request_id=change.request)
+        for person in people
+    ]
 
 
 async def _tell(tx: Tx, actor: Actor, written: Sequence[Written], now: datetime) -> None:

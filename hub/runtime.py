@@ -9,6 +9,7 @@ from hub.ingest import Submissions
 from hub.live import Live
 from hub.lookups import Lookups
 from hub.settings import Settings
+from hub.writes import Writes
 
 
 @dataclass(slots=True)
@@ -20,5 +21,6 @@ class Runtime:
     reads: ReadLog
     live: Live
     lookups: Lookups
+    writes: Writes
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process has started a job."""

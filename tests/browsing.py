@@ -160,7 +160,7 @@ async def cleared(service: Service, number: int) -> str:
     person = await held(service, number)
     async with service.database.transaction() as tx:
         rows = await tx.pg.execute(
-            "SELECT id FROM flag WHERE patient_id = %s AND state IN ('open', 'acknowledged')", (person,)
+            "SELECT id FROM flag WHERE patient_id = %s AND state NOT IN ('resolved', 'false-alarm')", (person,)
         )
         for (flag_id,) in await rows.fetchall():
             await flows.resolve_flag(tx, IMPORTER, flag_id, "cleared for a test")

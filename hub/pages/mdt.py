@@ -13,6 +13,7 @@ from hub.boards import Gap, MdtRow, Trend
 from hub.pages import words
 from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
+from hub.pages.flag_words import menu, standing
 from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
 from monitoring.limits import Limits, in_force
@@ -84,7 +85,7 @@ async def mdt(request: Request) -> Response:
         ],
         "capacity": CAPACITY,
         "back": here,
-        "can_resolve": actor.can("flag.resolve"),
+        "menu": menu(actor),
         "more_href": f"{here}{'&' if '?' in here else '?'}after={board.more}" if board.more else None,
         "empty": {
             "title": "No open flags",
@@ -136,9 +137,8 @@ def shown(
     waiting = f"Since {words.when(row.opened, now)} ({words.ago(row.opened, now)})."
     if row.count > 1:
         waiting += f" Raised {row.count} times, last {words.when(row.refreshed, now)}."
-    if row.acknowledged_at is not None:
-        by = names.get(row.acknowledged_by or "", "someone in the team")
-        waiting += f" Acknowledged by {by}, {words.when(row.acknowledged_at, now)}."
+    stands = standing(row.state, row.level, row.due, row.acknowledged_by, row.acknowledged_at, names, now)
+    waiting = f"{waiting} {stands}".strip()
     return Row(
         id=row.id,
         patient_id=row.patient_id,

@@ -1,6 +1,6 @@
 """What the pages read of a person: flags, tasks, the plan with its goals, and whose names stand beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -43,10 +43,10 @@ class FlagRow:
     resolved_by: str | None
     resolved_at: datetime | None
     resolved_why: str | None
-    moves: list[Move]
-    level: int
-    due: datetime | None
-    outcome: str | None
+    moves: list[Move] = field(default_factory=list)
+    level: int = 0
+    due: datetime | None = None
+    outcome: str | None = None
 
 
 _FLAG = (

@@ -18,6 +18,7 @@ from hub.pages import flags, hand, pregnancy, records, words
 from hub.pages import person as persons
 from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
+from hub.pages.flag_words import menu
 from hub.pages.rendering import page
 
 router = APIRouter(route_class=PageRoute)
@@ -88,7 +89,7 @@ async def _context(tx: Tx, actor: Actor, patient_id: str) -> dict[str, Any]:
         "plan": plan_words(kept, now) if kept else None,
         "team": persons.faces(await persons.members(tx.pg, actor, patient_id), now),
         "can_acknowledge": actor.can("flag.acknowledge"),
-        "can_resolve": actor.can("flag.resolve"),
+        "menu": menu(actor),
         "can_answer": actor.can("task.answer"),
         "can_add": actor.can("reading.write"),
     }

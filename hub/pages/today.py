@@ -12,6 +12,7 @@ from hub.identity import Actor
 from hub.pages import words
 from hub.pages.door import demand, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
+from hub.pages.flag_words import menu, standing
 from hub.pages.rendering import page
 from hub.worklist import OVERDUE, TodayRow
 from monitoring.measures import MEASURES
@@ -26,7 +27,9 @@ CHIPS = {
     "missed": "Missed readings",
     "review": "Limits to review",
     "seen": "Acknowledged",
+    "confirming": "Waiting for a repeat",
     "information": "Information",
+    "snoozed": "Snoozed",
 }
 
 EMPTY = {
@@ -44,7 +47,12 @@ EMPTY = {
         "Limits that a clinician set for one person appear here on the day on which they are to be looked at again.",
     ),
     "seen": ("Nothing is acknowledged", "Flags that someone has acknowledged stay here until they are resolved."),
+    "confirming": (
+        "Nothing waits for a repeat",
+        "When an amber reading comes alone, the person is asked to measure again, and waits here until they did.",
+    ),
     "information": ("Nothing to know", "Flags that only inform appear here."),
+    "snoozed": ("Nothing is snoozed", "Flags that someone put off stay here until the time is over."),
 }
 
 
@@ -87,7 +95,7 @@ async def today(request: Request) -> Response:
     context: dict[str, Any] = {
         "rows": [shown(row, names, now) for row in board.rows],
         "back": here,
-        "can_resolve": actor.can("flag.resolve"),
+        "menu": menu(actor),
         "can_limit": actor.can("limit.set"),
         "more_href": f"{here}{'&' if '?' in here else '?'}after={board.more}" if board.more else None,
         "empty": dict(zip(("title", "text"), EMPTY[chip], strict=True)),
@@ -164,9 +172,8 @@ def _flag(row: TodayRow, names: dict[str, str], now: datetime) -> tuple[str, str
     if reason.rstrip(".").casefold() in row.summary.casefold():
         reason = ""
     since = f"Since {words.when(row.at, now)} ({words.ago(row.at, now)})." if row.at else ""
-    if row.acknowledged_at is not None:
-        by = names.get(row.acknowledged_by or "", "someone in the team")
-        since += f" Acknowledged by {by}, {words.when(row.acknowledged_at, now)}."
+    stands = standing(row.state or "", row.level or 0, row.due, row.acknowledged_by, row.acknowledged_at, names, now)
+    since = f"{since} {stands}".strip()
     return look, words.SEVERITY_WORDS[row.severity or 1], reason, since
 
 

@@ -4,6 +4,8 @@ from datetime import date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from monitoring.states import WORDS
+
 LONDON = ZoneInfo("Europe/London")
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -26,7 +28,7 @@ LONG_MONTHS = (
 
 SEVERITIES = {3: "red", 2: "amber", 1: "info"}
 SEVERITY_WORDS = {3: "Red", 2: "Amber", 1: "Information"}
-STATES = {"open": "Open", "acknowledged": "Acknowledged", "resolved": "Resolved", "false-alarm": "False alarm"}
+STATES = WORDS
 
 
 def clock(at: datetime) -> str:

@@ -5,7 +5,6 @@ It always uses an embedded PostgreSQL of its own, so that synthetic people never
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from urllib.request import urlopen
 from fhir import store
 from hub import accounts, embedded, importer, migrations, population, sources
 from hub.accounts import NewAccount
+from hub.children import end_with_parent
 from hub.db import Database
 from hub.demonstration.places import HUBS, PARTNERS, PRACTICES
 from hub.population import Recipe
@@ -222,7 +222,7 @@ class Demonstration:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if _LIBC else None,
+                preexec_fn=end_with_parent,
             )
         self.children[command] = child
 
@@ -267,17 +267,6 @@ class Demonstration:
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
-
-
-# Loaded before the fork: after it only the simplest things are safe.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end a child whose parent was killed: it would keep the port, and nobody would know it."""
-    assert _LIBC is not None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _name(person: JSON | None) -> str:

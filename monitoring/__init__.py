@@ -27,7 +27,9 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
                    project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
     series.py      series(pg, patient_id, measure, since, until) -> points of a chart
-    replay.py      would_have_raised(pg, order, now) -> alerts that new limits would have raised
+    past.py        what the engine was told of each person, in the order in which it was told; pasts(rows, rows)
+    replay.py      replay(past, since, rules) -> alerts that rules would have raised; raised(past, since, ids) in truth
+                   would_have_raised(pg, order, now) -> (alerts raised, alerts that new limits would have raised)
 
 The path of a batch: take_turns of its people -> readings -> project_readings -> load_cases -> evaluate each ->
 live_flags of those with findings -> decide each -> to_fhir -> fhir.store.write -> project_flags.

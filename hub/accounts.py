@@ -37,6 +37,10 @@ LOCKED_FOR = timedelta(minutes=15)
 SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 1024  # argon2 reads all of it
 
+LONGEST_OVERLAP = 168
+"""Hours that an old key of a device may go on beside the new one."""
+SANDBOX_LASTS = timedelta(days=30)
+
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
 
@@ -305,6 +309,8 @@ class Credential:
     created: datetime
     expires: datetime | None
     revoked: datetime | None
+    sandbox: bool
+    used: datetime | None
 
 
 async def issue_token(
@@ -327,17 +333,40 @@ async def issue_scoped(tx: Tx, actor: Actor, scope: str, valid_for: timedelta) -
 
 
 async def issue_device_key(
-    tx: Tx, device_id: str, label: str = "key", valid_for: timedelta | None = None, by: Actor = OPERATOR
+    tx: Tx,
+    device_id: str,
+    label: str = "key",
+    valid_for: timedelta | None = None,
+    by: Actor = OPERATOR,
+    *,
+    sandbox: bool = False,
 ) -> str:
-    """A further key of a device, valid beside those it has; shown once. Raises Refusal 404."""
+    """A further key of a device, valid beside those it has; shown once. Raises Refusal 404.
+
+    What a *sandbox* key sends is a test reading, whoever it is about: no rule ever looks at it.
+    """
     if await (await tx.pg.execute("SELECT 1 FROM device WHERE id = %s", (device_id,))).fetchone() is None:
         raise refuse(404, "not-found", f"There is no device {device_id!r}.")
-    return await _issue(tx, DEVICE_PREFIX, "device", None, device_id, label, valid_for, by)
+    return await _issue(tx, DEVICE_PREFIX, "device", None, device_id, label, valid_for, by, sandbox=sandbox)
 
 
-async def rotate_device_key(tx: Tx, device_id: str, label: str = "key", by: Actor = OPERATOR) -> str:
-    """A new key; every other key of the device ends now."""
-    await revoke_device_keys(tx, device_id, by)
+async def rotate_device_key(
+    tx: Tx, device_id: str, label: str = "key", by: Actor = OPERATOR, overlap_hours: float = 0
+) -> str:
+    """A new key; every other key of the device but its sandbox keys ends now, or after *overlap_hours* (a week at
+    most), so that the device can be set up meanwhile."""
+    if not 0 <= overlap_hours <= LONGEST_OVERLAP:
+        raise refuse(422, "value", f"Keys overlap by 0 to {LONGEST_OVERLAP} hours.")
+    if overlap_hours:
+        ending = await tx.pg.execute(
+            "UPDATE credential SET expires = now() + %s WHERE device_id = %s AND revoked IS NULL AND NOT sandbox"
+            " AND (expires IS NULL OR expires > now() + %s)",
+            (timedelta(hours=overlap_hours), device_id, timedelta(hours=overlap_hours)),
+        )
+        detail = {"of": device_id, "keys": ending.rowcount, "hours": overlap_hours}
+        await audit.record(tx.pg, [audit.entry(by, "key-ending", detail=detail)])
+    else:
+        await _revoke(tx, "NOT sandbox AND device_id = %s", device_id, by)
     return await issue_device_key(tx, device_id, label, by=by)
 
 
@@ -355,7 +384,8 @@ async def list_credentials(pg: psycopg.AsyncConnection[Any], device_id: str | No
     """Tokens and keys, newest first; those of one device when it is given."""
     rows = await pg.execute(
         "SELECT left(encode(credential.hash, 'hex'), 12), kind,"
-        " coalesce('Device/' || device_id, account.username, 'unknown'), label, credential.created, expires, revoked"
+        " coalesce('Device/' || device_id, account.username, 'unknown'), label, credential.created, expires, revoked,"
+        " sandbox, used"
         " FROM credential LEFT JOIN account ON account.id = credential.account_id"
         " WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY credential.created DESC",
         {"device": device_id},
@@ -373,12 +403,13 @@ async def _issue(
     valid_for: timedelta | None,
     by: Actor,
     scope: str | None = None,
+    sandbox: bool = False,
 ) -> str:
     secret = new_secret(prefix)
     await tx.pg.execute(
-        "INSERT INTO credential (hash, kind, account_id, device_id, label, scope, expires)"
-        " VALUES (%s, %s, %s, %s, %s, %s, now() + %s)",
-        (fingerprint(secret), kind, account_id, device_id, label, scope, valid_for),
+        "INSERT INTO credential (hash, kind, account_id, device_id, label, scope, expires, sandbox)"
+        " VALUES (%s, %s, %s, %s, %s, %s, now() + %s, %s)",
+        (fingerprint(secret), kind, account_id, device_id, label, scope, valid_for, sandbox),
     )
     about: dict[str, Any] = {"account": account_id} if account_id else {"device": device_id}
     if scope is not None:

@@ -18,7 +18,7 @@ from care_plans.shapes import set_extension
 from fhir import store
 from fhir.outcome import refuse
 from fhir.store import Change, Sql, Stored, Written, new_id
-from hub import access, answers, effects, intake, rules, scoring, watch
+from hub import access, answers, effects, holding, intake, rules, scoring, watch
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
@@ -50,6 +50,9 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
         tx.pg, [(change.type, change.id) for change in changes if change.method != "create"], lock=True
     )
     await rules.permit(tx, actor, changes, before)
+    asked = len(changes)
+    if any(change.type in holding.TYPES for change in changes):
+        changes = await holding.follow(tx, actor, changes, before, now)
     facts = await rules.hold(tx, actor, changes, before, now)
     if any(change.type == "Flag" for change in changes):
         changes = await answers.prepare(tx, actor, changes, before, now)
@@ -59,7 +62,7 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     if any(change.type == "QuestionnaireResponse" for change in changes):
         await scoring.score(tx, written, now)
     await effects.suspend(tx, suspensions(facts), now)
-    return written
+    return written[:asked]
 
 
 async def receive_readings(tx: Tx, sent: Sequence[Sent], now: datetime | None = None) -> list[Receipt]:

@@ -24,6 +24,9 @@ SESSION_COOKIE = "carehub_session"
 TOKEN_PREFIX = "cht_"  # noqa: S105 (what tokens begin with, so that scanners of leaked secrets find them)
 DEVICE_PREFIX = "chd_"
 
+SANDBOX_PERSON = "sandbox-person"
+"""Id of the made-up Patient for whom every sandbox key of a device may send."""
+
 REMEMBERED = 2.0
 WHILE_TOLD = 60.0
 MOST_REMEMBERED = 50_000
@@ -36,7 +39,7 @@ class Actor:
     `kind` is user, device, system or patient (patients and carers). `reference` is what records are signed with, such
     as `Practitioner/x`. `subjects` are the references by which rows of `access` match: the actor's own and those of
     the organisations they work for. `csrf` is set for sessions of the web pages only. `scope` narrows what the role
-    allows, for a token that was asked for so.
+    allows, for a token that was asked for so. What comes with a `sandbox` key of a device is a test.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Actor:
     hub_id: str | None = None
     csrf: str | None = None
     scope: Scope | None = None
+    sandbox: bool = False
 
     def can(self, permission: str) -> bool:
         """Whether the actor's role owns *permission*, one of `hub.roles.PERMISSIONS` (KeyError for any other word)."""
@@ -143,7 +147,7 @@ def _unknown(challenge: str) -> Refusal:
 _BY_CREDENTIAL = """
 SELECT credential.hash, coalesce(extract(epoch FROM credential.expires - now())::float8, 'infinity'), credential.kind,
        device.id, device.name, account.id, account.name, account.role, account.reference, account.organisations,
-       account.hub_id, NULL, credential.scope
+       account.hub_id, NULL, credential.scope, credential.sandbox
 FROM credential
 LEFT JOIN device ON credential.kind = 'device' AND device.id = credential.device_id
 LEFT JOIN account ON credential.kind = 'token' AND account.id = credential.account_id AND account.active
@@ -198,10 +202,10 @@ class _Door:
 
     async def _load_credentials(self, hashes: list[bytes]) -> list[Known | None]:
         found: dict[bytes, Known] = {}
-        for hash_, left, kind, device_id, device_name, *account in await self._rows(_BY_CREDENTIAL, hashes):
+        for hash_, left, kind, device_id, device_name, *account, sandbox in await self._rows(_BY_CREDENTIAL, hashes):
             if kind == "device" and device_id is not None:
                 reference = f"Device/{device_id}"
-                actor = Actor("device", device_id, device_name, "device", reference, (reference,))
+                actor = Actor("device", device_id, device_name, "device", reference, (reference,), sandbox=sandbox)
                 found[bytes(hash_)] = actor, left
             elif kind == "token" and account[0] is not None:
                 found[bytes(hash_)] = account_actor(*account), left

@@ -13,15 +13,17 @@ from fhir.store import Change, Written, new_id
 from hub import watch
 from hub.db import Tx
 from hub.effects import carry_out
-from hub.identity import Actor
+from hub.identity import SANDBOX_PERSON, Actor
 from monitoring import flags
 from monitoring.case import Facts
 from monitoring.doubts import Doubt, doubts
 from monitoring.pregnancy import COUNTS
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
-from monitoring.readings import Reading, digest, key, readings
+from monitoring.readings import HTEST, Reading, digest, instant, key, readings
 
 JSON = dict[str, Any]
+
+TEST = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": HTEST}
 
 LARGEST_KEPT = 64 * 1024
 """Bytes kept of a refused message: a reading is well below; more is no reading."""
@@ -38,7 +40,17 @@ class Sent:
 
 def sent(actor: Actor, observation: JSON, raw: bytes, id_: str | None = None) -> Sent:
     device = observation.get("device") or {"reference": actor.reference}
-    return Sent(actor, {**observation, "id": id_ or new_id(), "device": device}, raw)
+    resource = {**observation, "id": id_ or new_id(), "device": device}
+    if actor.sandbox:
+        label_test(resource)
+    return Sent(actor, resource, raw)
+
+
+def label_test(resource: JSON) -> None:
+    """Label *resource* as test data, in place, if it is not."""
+    if not watch.is_test(resource):
+        meta = resource.get("meta", {})
+        resource["meta"] = {**meta, "security": [*meta.get("security", ()), TEST]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +98,12 @@ class _Item:
 
 async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
     """One receipt for each of *batch*, in its order; see `hub.flows.receive_readings`."""
-    holders = await _take_turns_of_holders(tx, {one.actor.id for one in batch}, now)
+    subjects = [watch.subject_of(one.observation) for one in batch]
+    holders = await _take_turns_of_holders(tx, {one.actor.id for one in batch}, set(subjects), now)
     items: list[_Item | Refusal] = []
-    for one in batch:
+    for one, subject in zip(batch, subjects, strict=True):
         try:
-            items.append(_item(one, holders.get(one.actor.id), now))
+            items.append(_item(one, holders.get(one.actor.id, ()), subject, now))
         except Refusal as refusal:
             items.append(refusal)
     waiting = [item for item in items if isinstance(item, _Item)]
@@ -155,43 +168,97 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
+    """Who holds, or held, a device; `since` and `until` None: without bound."""
+
     patient_id: str | None
+    since: datetime | None
+    until: datetime | None
     status: str
     sandbox: bool
+    clock_off: float | None
     synthetic: bool
     birth_date: date | None
     pregnant: bool
 
+    @property
+    def words(self) -> str:
+        bounds = ("from", self.since), ("until", self.until)
+        return " ".join(f"{word} {at.isoformat(timespec='seconds')}" for word, at in bounds if at is not None)
 
+    def held(self, at: datetime) -> bool:
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
+_SANDBOX = _Holder(SANDBOX_PERSON, None, None, "active", True, None, True, None, False)
+
+# Whoever holds a device now, and those before whom this batch names: what it kept of their time is theirs.
 _HOLDERS = f"""
     WITH held AS MATERIALIZED (
-        SELECT device.id AS device_id, patient_id, status, sandbox, coalesce(synthetic, false), birth_date, {COUNTS}
-        FROM device LEFT JOIN person USING (patient_id) WHERE device.id = ANY(%s)
+        SELECT holding.device_id, holding.patient_id, holding.since, holding.until, device.status, device.sandbox,
+               device_state.clock_off, coalesce(synthetic, false), birth_date, {COUNTS}
+        FROM (SELECT id AS device_id, patient_id, since, NULL::timestamptz AS until
+              FROM device WHERE id = ANY(%s)
+              UNION ALL
+              SELECT device_id, patient_id, since, until FROM device_use
+              WHERE device_id = ANY(%s) AND patient_id = ANY(%s) AND until IS NOT NULL) holding
+        JOIN device ON device.id = holding.device_id
+        LEFT JOIN device_state ON device_state.device_id = holding.device_id
+        LEFT JOIN person ON person.patient_id = holding.patient_id
     ), taken AS MATERIALIZED ({flags.turns("(SELECT patient_id AS id FROM held WHERE patient_id IS NOT NULL) AS who")})
     SELECT held.*, (SELECT count(*) FROM taken) FROM held"""
 
 
-async def _take_turns_of_holders(tx: Tx, device_ids: set[str], now: datetime) -> Mapping[str, _Holder]:
-    """Who holds these devices; and `flags.take_turns` for all of them, in the same statement."""
-    rows = await tx.pg.execute(_HOLDERS, (now, list(device_ids)))
-    return {id_: _Holder(*rest) for id_, *rest, _ in await rows.fetchall()}
+async def _take_turns_of_holders(
+    tx: Tx, device_ids: set[str], people: set[str], now: datetime
+) -> Mapping[str, Sequence[_Holder]]:
+    """Who holds these devices, the present holder first, and who of *people* held them before; and `flags.take_turns`
+    for all of them, in the same statement."""
+    devices = list(device_ids)
+    rows = await tx.pg.execute(_HOLDERS, (now, devices, devices, list(people)))
+    found: dict[str, list[_Holder]] = {}
+    for id_, *rest, _ in await rows.fetchall():
+        holder, known = _Holder(*rest), found.setdefault(id_, [])
+        known.insert(0 if holder.until is None else len(known), holder)
+    return found
 
 
-def _item(one: Sent, holder: _Holder | None, now: datetime) -> _Item:
-    """Hazards: wrong patient, device swapped between people. The reading must name the person who holds the device."""
-    if holder is None or holder.status != "active":
+def _item(one: Sent, holders: Sequence[_Holder], subject: str, now: datetime) -> _Item:
+    """Hazards: wrong patient, device swapped between people. The reading must name the person who held the device when
+    it was measured."""
+    if not holders or holders[0].status != "active":
         raise DeviceRefused("unassigned-device", "This device is not in use here.", "Observation.device")
-    if holder.patient_id is None:
-        raise DeviceRefused("unassigned-device", "This device is assigned to nobody.", "Observation.device")
-    if watch.subject_of(one.observation) != holder.patient_id:
+    sandbox = one.actor.sandbox
+    theirs = [holder for holder in holders if holder.patient_id == subject]
+    if sandbox and subject == SANDBOX_PERSON:
+        theirs = [_SANDBOX]
+    if not theirs:
+        if holders[0].patient_id is None:
+            raise DeviceRefused("unassigned-device", "This device is assigned to nobody.", "Observation.device")
         text = "The subject of the Observation is not the person to whom this device is assigned."
         raise DeviceRefused("unknown-patient", text, "Observation.subject")
     if one.observation["device"].get("reference") != one.actor.reference:
         text = f"The Observation names another device than the one that sends it, {one.actor.reference}."
         raise DeviceRefused("unassigned-device", text, "Observation.device")
-    found = readings(one.observation, now, from_device=True, test=holder.sandbox, synthetic=holder.synthetic)
+    holder = theirs[0]
+    # A test of a made-up person counts, so that demonstrations show something; what a sandbox key sends never does.
+    test, synthetic = holder.sandbox or sandbox, holder.synthetic and not sandbox
+    found = readings(one.observation, now, from_device=True, test=test, synthetic=synthetic)
+    if len(theirs) > 1 or holder.since is not None or holder.until is not None:
+        at = found[0].at if found else instant(one.observation)
+        if at is None or not any(holder.held(at) for holder in theirs):
+            raise _not_then(theirs, at)
     facts = Facts(holder.birth_date, holder.pregnant)
-    return _Item(one, found, key(one.actor.id, one.observation), digest(one.observation), facts)
+    # A test never takes the place of the real reading of the same moment.
+    sender = f"{one.actor.id}#sandbox" if sandbox else one.actor.id
+    return _Item(one, found, key(sender, one.observation), digest(one.observation), facts)
+
+
+def _not_then(theirs: Sequence[_Holder], at: datetime | None) -> DeviceRefused:
+    """Only of the person whom the device named itself: nobody learns who else held it."""
+    times = "; ".join(one.words for one in theirs if one.words)
+    measured = f"Measured at {at.isoformat(timespec='seconds')}" if at else "Without a time of measuring"
+    text = f"{measured}: the person named did not hold this device then, but {times}."
+    return DeviceRefused("outside-assignment", text, "Observation.effective")
 
 
 def _differs(id_: str) -> Refusal:

@@ -13,6 +13,7 @@ from fhir.outcome import refuse
 from fhir.store import Written
 from hub.access import GRANTING_TYPES, Grant, grants, project_access
 from hub.db import Tx
+from hub.device_rows import project_devices, project_uses
 from hub.watch import is_test
 from monitoring import pauses
 from monitoring.cover import project_cover
@@ -36,7 +37,9 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
     if patients := by_type.get("Patient"):
         await _people(pg, patients)
     if devices := by_type.get("Device"):
-        await _devices(pg, devices)
+        await project_devices(pg, devices)
+    if uses := by_type.get("DeviceUseStatement"):
+        await project_uses(pg, uses)
     sources = {
         f"{type_}/{one.id}": grants(one.resource) if one.resource else []
         for type_ in GRANTING_TYPES & by_type.keys()
@@ -202,32 +205,3 @@ def _birth_date(text: str | None) -> date | None:
 def _local(reference: JSON | None) -> str | None:
     parts = (reference or {}).get("reference", "").split("/")
     return parts[1] if len(parts) == 2 and parts[0] == "Organization" else None
-
-
-# -- devices -----------------------------------------------------------------------------------------------------------
-
-
-async def _devices(pg: psycopg.AsyncConnection[Any], changed: Sequence[Changed]) -> None:
-    if gone := _gone(changed):
-        await pg.execute("DELETE FROM device WHERE id = ANY(%s)", (gone,))
-    rows = [_device(one.resource) for one in changed if one.resource]
-    if rows:
-        await pg.execute(
-            "INSERT INTO device (id, patient_id, name, status, sandbox)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bool[])"
-            " ON CONFLICT (id) DO UPDATE SET (patient_id, name, status, sandbox) ="
-            " (excluded.patient_id, excluded.name, excluded.status, excluded.sandbox)",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
-
-
-def _device(device: JSON) -> tuple[Any, ...]:
-    names = [one.get("name") for one in device.get("deviceName", ())]
-    patient = device.get("patient", {}).get("reference", "")
-    return (
-        device["id"],
-        patient.removeprefix("Patient/") if patient.startswith("Patient/") else None,
-        next(filter(None, names), None) or device.get("type", {}).get("text") or "Device",
-        device.get("status", "active"),
-        is_test(device),
-    )

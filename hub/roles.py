@@ -119,6 +119,7 @@ TYPE_PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "Communication": "message.write",
         "CommunicationRequest": "message.write",
         "Device": "device.manage",
+        "DeviceUseStatement": "device.manage",
     }
 )
 

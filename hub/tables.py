@@ -7,10 +7,12 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     Identity,
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
     event,
@@ -84,7 +86,41 @@ device = Table(
     Column("name", Text, nullable=False),
     Column("status", Name, nullable=False),
     Column("sandbox", Boolean, nullable=False),
+    Column("since", DateTime(timezone=True), comment="from when they hold it; null: from before anybody noted it"),
+    Column("kind", Name, comment="key of monitoring.instruments.INSTRUMENTS"),
+    Column("serial", Text, comment="casefolded serial number or identifiers, for the search"),
+    Column("model", Text),
+    Column("hub_id", Name, comment="whose it is"),
+    Column("gone", Name, comment="lost | retired, when it is out of use"),
     Index("device_patient", "patient_id"),
+    Index("device_serial", "serial", postgresql_ops={"serial": "text_pattern_ops"}),
+)
+
+# Who held a device before: what it kept of that time is theirs, whenever it sends it. The present holder stands in
+# `device`, and here once it is over.
+device_use = Table(
+    "device_use",
+    metadata,
+    Column("id", Name, primary_key=True, comment="of the DeviceUseStatement"),
+    Column("device_id", Name, nullable=False),
+    Column("patient_id", Name, nullable=False),
+    Column("since", DateTime(timezone=True), comment="null: from before anybody noted it"),
+    Column("until", DateTime(timezone=True), comment="null: it is not over"),
+    Index("device_use_device", "device_id", "patient_id"),
+    Index("device_use_patient", "patient_id"),
+)
+
+# What devices tell of themselves by the way, written every few seconds for all that spoke (see hub.hearing).
+device_state = Table(
+    "device_state",
+    metadata,
+    Column("device_id", Name, primary_key=True),
+    Column("heard", DateTime(timezone=True), comment="when it last spoke to the hub, or last measured as imported"),
+    Column("battery", SmallInteger, comment="per cent"),
+    Column("battery_at", DateTime(timezone=True)),
+    Column("offsets", ARRAY(Double), comment="seconds its clock was ahead of ours, the newest last, nine at most"),
+    Column("clock_off", Double, comment="the median of these"),
+    Column("clock_at", DateTime(timezone=True)),
 )
 
 account = Table(
@@ -127,6 +163,8 @@ credential = Table(
     Column("device_id", Name),
     Column("label", Text, nullable=False),
     Column("scope", Text, comment="what narrows the account's role (see hub.scopes); NULL narrows nothing"),
+    Column("sandbox", Boolean, nullable=False, server_default=text("false"), comment="a device's key for trying out"),
+    Column("used", DateTime(timezone=True), comment="about when it was last used"),
     Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("expires", DateTime(timezone=True)),
     Column("revoked", DateTime(timezone=True)),

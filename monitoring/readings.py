@@ -131,6 +131,11 @@ def readings(
     return found
 
 
+def instant(observation: JSON) -> datetime | None:
+    """When *observation* was measured; None when it does not say."""
+    return _when(observation)[0]
+
+
 def unknown_parts(observation: JSON) -> list[int]:
     """The places of the components whose code is of no measure that we know."""
     return [

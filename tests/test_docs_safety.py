@@ -162,6 +162,7 @@ class TestDevices:
             "future-time",
             "no-time",
             "unknown-patient",
+            "outside-assignment",
             "unassigned-device",
         }
         assert raised <= said

@@ -83,26 +83,55 @@ class TestAlertNotSeen:
 
 
 class TestDeviceHandedOn:
-    async def test_what_it_kept_of_the_holder_before_is_refused(self, tx: Tx) -> None:
+    """Who held the device when it measured decides, whenever it sends."""
+
+    async def test_hazard_wrong_patient_what_it_kept_goes_to_who_held_it_then(self, tx: Tx) -> None:
         before, device = await person_with_device(tx)
         after, _ = await person_with_device(tx)
-        assert [one.outcome for one in await send(tx, device, spo2(before, "97"))] == ["accepted"]
-        handed_on = {"resourceType": "Device", "status": "active", "patient": {"reference": f"Patient/{after}"}}
-        await flows.write(tx, IMPORTER, [Change("update", "Device", device.id, handed_on)])
-        kept, new = await send(tx, device, spo2(before, "96", NOW - timedelta(minutes=5)), spo2(after, "95"))
-        assert (kept.outcome, getattr(kept.refusal, "reason", None)) == ("refused", "unknown-patient")
-        assert new.outcome == "accepted"
+        assert [one.outcome for one in await send(tx, device, spo2(before, "97", NOW - timedelta(hours=2)))] == [
+            "accepted"
+        ]
+        await hand_on(tx, device, after)
+        kept, theirs, too_late, too_early = await send(
+            tx,
+            device,
+            spo2(before, "96", NOW - timedelta(hours=1)),
+            spo2(after, "95", NOW + timedelta(minutes=1)),
+            spo2(before, "94", NOW + timedelta(minutes=2)),
+            spo2(after, "93", NOW - timedelta(minutes=30)),
+            now=NOW + timedelta(minutes=5),
+        )
+        assert (kept.outcome, theirs.outcome) == ("accepted", "accepted")
+        for refused in (too_late, too_early):
+            assert getattr(refused.refusal, "reason", None) == "outside-assignment"
         assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s", after) == [(95.0,)]
+        assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s ORDER BY 1", before) == [
+            (96.0,),
+            (97.0,),
+        ]
+
+    async def test_hazard_wrong_patient_a_refusal_names_nobody_else(self, tx: Tx) -> None:
+        before, device = await person_with_device(tx)
+        after, _ = await person_with_device(tx)
+        await hand_on(tx, device, after)
+        (refused,) = await send(tx, device, spo2(after, "93", NOW - timedelta(minutes=30)))
+        assert refused.refusal is not None and before not in refused.refusal.issues[0].diagnostics
 
     async def test_a_correction_never_moves_a_reading_to_the_new_holder(self, tx: Tx) -> None:
         before, device = await person_with_device(tx)
         after, _ = await person_with_device(tx)
         await send(tx, device, spo2(before, "97"))
-        handed_on = {"resourceType": "Device", "status": "active", "patient": {"reference": f"Patient/{after}"}}
-        await flows.write(tx, IMPORTER, [Change("update", "Device", device.id, handed_on)])
-        (receipt,) = await send(tx, device, spo2(after, "90", status="corrected"))
+        await hand_on(tx, device, after)
+        later = NOW + timedelta(minutes=1)
+        (receipt,) = await send(tx, device, spo2(after, "90", later, status="corrected"), now=later)
         assert receipt.outcome == "accepted"
         assert await rows(tx, "SELECT value FROM reading WHERE patient_id = %s", before) == [(97.0,)]
+
+
+async def hand_on(tx: Tx, device: Actor, patient_id: str) -> None:
+    """As another system does it: a new version of the Device, and nothing more."""
+    handed_on = {"resourceType": "Device", "status": "active", "patient": {"reference": f"Patient/{patient_id}"}}
+    await flows.write(tx, IMPORTER, [Change("update", "Device", device.id, handed_on)], NOW)
 
 
 class TestWrongReading:

@@ -1985,10 +1985,49 @@ CREATE TABLE device (
 	name TEXT NOT NULL,
 	status TEXT COLLATE "C" NOT NULL,
 	sandbox BOOLEAN NOT NULL,
+	since TIMESTAMP WITH TIME ZONE,
+	kind TEXT COLLATE "C",
+	serial TEXT,
+	model TEXT,
+	hub_id TEXT COLLATE "C",
+	gone TEXT COLLATE "C",
 	PRIMARY KEY (id)
 );
 CREATE INDEX device_patient ON device (patient_id);
+CREATE INDEX device_serial ON device (serial text_pattern_ops);
 COMMENT ON COLUMN device.patient_id IS 'who holds it now';
+COMMENT ON COLUMN device.since IS 'from when they hold it; null: from before anybody noted it';
+COMMENT ON COLUMN device.kind IS 'key of monitoring.instruments.INSTRUMENTS';
+COMMENT ON COLUMN device.serial IS 'casefolded serial number or identifiers, for the search';
+COMMENT ON COLUMN device.hub_id IS 'whose it is';
+COMMENT ON COLUMN device.gone IS 'lost | retired, when it is out of use';
+CREATE TABLE device_use (
+	id TEXT COLLATE "C" NOT NULL,
+	device_id TEXT COLLATE "C" NOT NULL,
+	patient_id TEXT COLLATE "C" NOT NULL,
+	since TIMESTAMP WITH TIME ZONE,
+	until TIMESTAMP WITH TIME ZONE,
+	PRIMARY KEY (id)
+);
+CREATE INDEX device_use_device ON device_use (device_id, patient_id);
+CREATE INDEX device_use_patient ON device_use (patient_id);
+COMMENT ON COLUMN device_use.id IS 'of the DeviceUseStatement';
+COMMENT ON COLUMN device_use.since IS 'null: from before anybody noted it';
+COMMENT ON COLUMN device_use.until IS 'null: it is not over';
+CREATE TABLE device_state (
+	device_id TEXT COLLATE "C" NOT NULL,
+	heard TIMESTAMP WITH TIME ZONE,
+	battery SMALLINT,
+	battery_at TIMESTAMP WITH TIME ZONE,
+	offsets DOUBLE PRECISION[],
+	clock_off DOUBLE PRECISION,
+	clock_at TIMESTAMP WITH TIME ZONE,
+	PRIMARY KEY (device_id)
+);
+COMMENT ON COLUMN device_state.heard IS 'when it last spoke to the hub, or last measured as imported';
+COMMENT ON COLUMN device_state.battery IS 'per cent';
+COMMENT ON COLUMN device_state.offsets IS 'seconds its clock was ahead of ours, the newest last, nine at most';
+COMMENT ON COLUMN device_state.clock_off IS 'the median of these';
 CREATE TABLE account (
 	id TEXT COLLATE "C" NOT NULL,
 	username TEXT COLLATE "C" NOT NULL,
@@ -2025,6 +2064,8 @@ CREATE TABLE credential (
 	device_id TEXT COLLATE "C",
 	label TEXT NOT NULL,
 	scope TEXT,
+	sandbox BOOLEAN DEFAULT false NOT NULL,
+	used TIMESTAMP WITH TIME ZONE,
 	created TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
 	expires TIMESTAMP WITH TIME ZONE,
 	revoked TIMESTAMP WITH TIME ZONE,
@@ -2035,6 +2076,8 @@ CREATE INDEX credential_scoped ON credential (expires) WHERE scope IS NOT NULL;
 COMMENT ON COLUMN credential.hash IS 'sha256 of a bearer token or device key (256 random bits)';
 COMMENT ON COLUMN credential.kind IS 'token | device';
 COMMENT ON COLUMN credential.scope IS 'what narrows the account''s role (see hub.scopes); NULL narrows nothing';
+COMMENT ON COLUMN credential.sandbox IS 'a device''s key for trying out';
+COMMENT ON COLUMN credential.used IS 'about when it was last used';
 CREATE TABLE client (
 	account_id TEXT COLLATE "C" NOT NULL,
 	keys JSONB NOT NULL,

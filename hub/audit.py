@@ -84,18 +84,17 @@ FROM json_to_recordset(%s::json) AS row (at timestamptz, actor text, role text, 
 
 
 async def record(pg: psycopg.AsyncConnection[Any], entries: Sequence[Entry]) -> None:
-    """Write *entries* in the caller's transaction; one statement for any number."""
+    """Write *entries* in the caller's transaction, if it has one; one statement for any number."""
     if not entries:
         return
     await pg.execute(_INSERT, (msgspec.json.encode(entries).decode(),))
 
 
 class ReadLog:
-    """Writes the rows of reads: those of all requests under way in one commit; a read is answered only after it.
+    """Writes the rows of reads: those of all requests under way in one statement; a read is answered only after it.
 
-    The commit does not wait for the disk (`synchronous_commit = off`): a crash of the service loses nothing, a crash
-    of PostgreSQL at most the reads of its last moments (three times `wal_writer_delay`, 0.6 s). Writes are never
-    recorded this way.
+    Its commit does not wait for the disk (`Database.noting`): a crash of the service loses nothing, a crash of
+    PostgreSQL at most the reads of its last moments. Writes are never recorded this way.
     """
 
     def __init__(self, database: Database, max_batch: int = 500) -> None:
@@ -110,9 +109,8 @@ class ReadLog:
         await self._gathering.close()
 
     async def _write(self, groups: list[tuple[Entry, ...]]) -> list[None]:
-        async with self._database.transaction() as tx:
-            await tx.pg.execute("SET LOCAL synchronous_commit = off")
-            await record(tx.pg, [one for group in groups for one in group])
+        async with self._database.noting() as pg:
+            await record(pg, [one for group in groups for one in group])
         return [None] * len(groups)
 
 

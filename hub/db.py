@@ -37,6 +37,7 @@ class Database:
         options = f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off"
         self._writing = _pool(url, options, pool_size, pool_timeout)
         self._reading = _pool(url, f"{options} -c default_transaction_read_only=on", pool_size, pool_timeout)
+        self._noting = _pool(url, f"{options} -c synchronous_commit=off", 2, pool_timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -57,6 +58,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def noting(self) -> AsyncIterator[Connection]:
+        """A connection for statements that write, each committed by itself and without waiting for the disk.
+
+        A crash of PostgreSQL may lose what was written in the last three times `wal_writer_delay` (0.6 s).
+        """
+        async with self._connection(self._noting) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def _connection(self, pool: Pool) -> AsyncIterator[Connection]:
         if pool.closed:
             async with self._opening:
@@ -69,7 +79,7 @@ class Database:
             raise psycopg.OperationalError("no database connection became free in time") from error
 
     async def close(self) -> None:
-        for pool in (self._writing, self._reading):
+        for pool in (self._writing, self._reading, self._noting):
             if not pool.closed:
                 await pool.close()
 

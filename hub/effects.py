@@ -70,8 +70,7 @@ async def _tell(tx: Tx, actor: Actor, written: Sequence[Written], now: datetime)
     people = set().union(*touched.values())
     if not people:
         return
-    hubs = await tx.pg.execute("SELECT DISTINCT hub_id FROM person WHERE patient_id = ANY(%s)", (sorted(people),))
-    await live.announce(tx.pg, [row[0] for row in await hubs.fetchall()])
+    await live.announce(tx.pg, people)
     calls = [
         call
         for one in written

@@ -28,10 +28,15 @@ RETRY_FIRST, RETRY_MOST = 0.2, 5.0
 EVENT = b"event: board\ndata: look\n\n"
 
 
-async def announce(pg: psycopg.AsyncConnection[Any], hub_ids: Iterable[str | None], kind: str = "flag") -> None:
-    """Tell open boards of these hubs, when the transaction commits, that a *kind* (flag, task, ...) changed."""
-    for hub_id in sorted({hub_id or "" for hub_id in hub_ids}):
-        await pg.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{hub_id} {kind}"))
+_ANNOUNCE = """
+SELECT pg_notify(%s, hub_id || ' flag')
+FROM (SELECT DISTINCT coalesce(hub_id, '') AS hub_id FROM person WHERE patient_id = ANY(%s)) hubs
+"""
+
+
+async def announce(pg: psycopg.AsyncConnection[Any], people: Iterable[str]) -> None:
+    """Tell open boards of the hubs of *people* (patients' ids), when the transaction commits, to look again."""
+    await pg.execute(_ANNOUNCE, (CHANNEL, sorted(people)))
 
 
 class Live:

@@ -36,15 +36,15 @@ async def take_turns(tx: Tx, changes: Sequence[Change]) -> None:
 
     Taken before any other lock, so that two transactions never wait for each other in a ring.
     """
-    people = {_whose(change) for change in changes if change.type in SEEN_BY_RULES}
+    people = {_whose(change) for change in changes if change.type in SEEN_BY_RULES} - {None}
     if gone := [change for change in changes if change.method == "delete" and change.type in SEEN_BY_RULES]:
-        rows = await tx.pg.execute(
-            "SELECT DISTINCT patient_id FROM resource_version WHERE type = ANY(%s) AND id = ANY(%s)",
-            (list({change.type for change in gone}), [change.id for change in gone]),
+        whose = "SELECT patient_id FROM resource_version WHERE type = ANY(%s) AND id = ANY(%s)"
+        await tx.pg.execute(
+            flags.turns(f"(SELECT unnest(%s::text[]) AS id UNION {whose}) AS who"),
+            (list(people), list({change.type for change in gone}), [change.id for change in gone]),
         )
-        people |= {row[0] for row in await rows.fetchall()}
-    if known := [one for one in people if one is not None]:
-        await flags.take_turns(tx.pg, known)
+    elif people:
+        await flags.take_turns(tx.pg, [one for one in people if one is not None])
 
 
 SEEN_BY_RULES = frozenset({"Observation", "QuestionnaireResponse", "Flag", "ServiceRequest", "Condition", "Patient"})

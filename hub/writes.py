@@ -19,6 +19,8 @@ from hub.steps import Answer, change_of, check_existence, of_written, settled
 
 MOST = 64
 """Writes in one transaction."""
+PAUSE = 0.01
+"""Seconds that a busy door waits at most for those whom it has just answered."""
 
 Done = Answer | Exception
 
@@ -59,7 +61,7 @@ class _OfOne:
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
         self._actor = actor
-        self.gathering: Gathering[Asked, Answer] = Gathering(self._write, MOST)
+        self.gathering: Gathering[Asked, Answer] = Gathering(self._write, MOST, pause=PAUSE)
 
     async def _write(self, asked: list[Asked]) -> Sequence[Done]:
         # Each change names its own request; what follows from several is nobody's.

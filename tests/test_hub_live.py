@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import AsyncIterator
 
+import factories
+import psycopg
 import pytest
 
 from hub import live
@@ -23,6 +25,11 @@ async def listening(database: Database) -> AsyncIterator[Live]:
     await made.stop()
 
 
+async def somebody(database: Database, hub: str | None) -> str:
+    async with database.transaction() as tx:
+        return await factories.patient(tx, hub=hub)
+
+
 async def opened(made: Live, hub_id: str | None) -> AsyncIterator[bytes]:
     """An open board that has had its greeting."""
     stream = made.events(hub_id)
@@ -31,10 +38,11 @@ async def opened(made: Live, hub_id: str | None) -> AsyncIterator[bytes]:
 
 
 async def test_a_board_is_told_when_the_transaction_commits(database: Database, listening: Live) -> None:
+    person = await somebody(database, "hub-1")
     board = await opened(listening, "hub-1")
     told = asyncio.ensure_future(anext(board))
     async with database.transaction() as tx:
-        await live.announce(tx.pg, ["hub-1"])
+        await live.announce(tx.pg, [person])
         await asyncio.sleep(0.2)
         assert not told.done()
     assert await asyncio.wait_for(told, WAIT) == EVENT
@@ -42,42 +50,37 @@ async def test_a_board_is_told_when_the_transaction_commits(database: Database, 
 
 
 async def test_a_board_hears_of_its_own_hub_only(database: Database, listening: Live) -> None:
+    other, of_none = await somebody(database, "hub-2"), await somebody(database, None)
     mine, every = await opened(listening, "hub-1"), await opened(listening, None)
     quiet, told = asyncio.ensure_future(anext(mine)), asyncio.ensure_future(anext(every))
     async with database.transaction() as tx:
-        await live.announce(tx.pg, ["hub-2"])
+        await live.announce(tx.pg, [other])
     assert await asyncio.wait_for(told, WAIT) == EVENT
     assert not quiet.done()
     async with database.transaction() as tx:
-        await live.announce(tx.pg, [None])
+        await live.announce(tx.pg, [of_none])
     assert await asyncio.wait_for(quiet, WAIT) == EVENT
 
 
 async def test_what_is_announced_names_no_person(database: Database, listening: Live) -> None:
     assert b"patient" not in EVENT.lower()
-    payloads: list[str] = []
-    async with database.transaction() as tx:
-        original = tx.pg.execute
-
-        async def noted(query: str, params: tuple[str, ...]) -> object:
-            payloads.append(params[1])
-            return await original(query, params)
-
-        tx.pg.execute = noted  # type: ignore[method-assign,assignment]
-        try:
-            await live.announce(tx.pg, ["hub-1", "hub-1", None], "flag")
-        finally:
-            del tx.pg.execute
-    assert payloads == [" flag", "hub-1 flag"]
+    people = [await somebody(database, hub) for hub in ("hub-1", "hub-1", None)]
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+        await connection.execute(f"LISTEN {live.CHANNEL}")
+        async with database.transaction() as tx:
+            await live.announce(tx.pg, people)
+        payloads = [one.payload async for one in connection.notifies(timeout=WAIT, stop_after=2)]
+    assert sorted(payloads) == [" flag", "hub-1 flag"]
 
 
 async def test_many_changes_are_one_look(database: Database, listening: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PACE", 0.05)
+    person = await somebody(database, "hub-1")
     board = await opened(listening, "hub-1")
     told = asyncio.ensure_future(anext(board))
     async with database.transaction() as tx:
         for _ in range(50):
-            await live.announce(tx.pg, ["hub-1"])
+            await live.announce(tx.pg, [person])
     assert await asyncio.wait_for(told, WAIT) == EVENT
     again = asyncio.ensure_future(anext(board))
     await asyncio.sleep(0.5)

@@ -1,6 +1,5 @@
 """`make bench`: the table of what is reached. `ARGS='--people 1500 --readings 20000 --seconds 4'` for a quick look."""
 
-import asyncio
 import json
 import os
 import platform
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -38,9 +38,9 @@ def main(
     sizes = sorted(int(size) for size in observations.split(","))
     rows: list[Row] = []
     if not wanted or wanted & set(SPINE):
-        rows += asyncio.run(_measure(people, readings, seconds, lines, workers, wanted))
+        rows += uvloop.run(_measure(people, readings, seconds, lines, workers, wanted))
     if not wanted or wanted & set(fhir_server.NAMES):
-        rows += asyncio.run(_fhir(sizes, seconds, workers, wanted))
+        rows += uvloop.run(_fhir(sizes, seconds, workers, wanted))
     table = Table("work", "figure", "ceiling", "of it", "reach", "", title=_machine())
     for row in rows:
         table.add_row(row.work, row.figure, row.ceiling, row.ratio, row.reach, "yes" if row.reached else "NO")

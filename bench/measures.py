@@ -120,9 +120,10 @@ async def _one_row_commits(setting: Setting, seconds: float) -> float:
 
 async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
     """Every device sends what it kept since yesterday, *streams* of them at a time."""
-    each = readings // len(setting.devices)
+    devices = setting.devices[:512]
+    each = readings // len(devices)
     requests = []
-    for patient, _, key in setting.devices:
+    for patient, _, key in devices:
         lines = b"\n".join(observation(patient, KEPT.next(), "9" + str(n % 4 + 5)) for n in range(each))
         requests.append(body_of(key, lines, "/fhir/$ingest", "application/fhir+ndjson"))
     waiting = iter(requests)

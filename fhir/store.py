@@ -21,7 +21,7 @@ import uuid_utils
 from fhir.index import IndexRow, Range, index
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.registry import SPECS
-from fhir.tables import date_column
+from fhir.tables import date_column, versions_of
 from fhir.wire import decode, encode
 
 JSON = dict[str, Any]
@@ -509,7 +509,7 @@ def _put_sql(type_: str) -> str:
             SELECT * FROM unnest({_split(6 + len(columns))})
             AS given (id, version, patient_id, method, author, body, {", ".join(columns)})
         ), kept AS (
-            INSERT INTO resource_version (type, id, version, patient_id, method, author, body, updated)
+            INSERT INTO {versions_of(type_)} (type, id, version, patient_id, method, author, body, updated)
             SELECT '{type_}', id, version::int, patient_id, method, author, body, %s FROM given
             ON CONFLICT DO NOTHING RETURNING id
         )

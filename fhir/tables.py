@@ -83,6 +83,11 @@ HEAVY = (
 )
 
 
+def versions_of(type_: str) -> str:
+    """The partition of `resource_version` that holds *type_*: to write there spares PostgreSQL the way to it."""
+    return f"resource_version_{type_.lower() if type_ in HEAVY else 'other'}"
+
+
 def _partitions() -> list[str]:
     statements = [
         f"CREATE TABLE resource_version_{name.lower()} PARTITION OF resource_version FOR VALUES IN ('{name}')"

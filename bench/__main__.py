@@ -12,11 +12,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import fhir_server, measures
+from bench import fhir_server, measures, mqtt
 from bench.measures import Measure, Row
 from bench.setting import say, setting
 
-SPINE = ("boards", "visible", "posts", "ndjson", "synthea")
+SPINE = ("boards", "visible", "posts", "ndjson", "mqtt", "synthea")
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "synthea"
 
 
@@ -62,6 +62,8 @@ async def _measure(people: int, readings: int, seconds: float, lines: int, worke
             ("visible", lambda s: measures.until_visible(s, seconds)),
             ("posts", lambda s: measures.single_posts(s, seconds)),
             ("ndjson", lambda s: measures.ndjson(s, lines)),
+            ("mqtt", lambda s: mqtt.rate(s, lines)),
+            ("mqtt", lambda s: mqtt.delay(s, seconds)),
         ]
         if SHARED.is_dir():
             work.append(("synthea", lambda s: measures.synthea(s, SHARED)))

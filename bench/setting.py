@@ -119,20 +119,24 @@ async def _session(port: int, username: str) -> str:
         return "; ".join(f"{name}={value}" for name, value in answer.cookies.items())
 
 
+def environment(url: str) -> dict[str, str]:
+    """What a process of the service is told."""
+    return {
+        **os.environ,
+        "CAREHUB_DATABASE_URL": url,
+        "CAREHUB_SECRET": "bench-" + os.urandom(24).hex(),
+        "CAREHUB_DEMONSTRATION": "false",
+    }
+
+
 @contextmanager
 def service(url: str, workers: int, folder: str = ".") -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """`carehub serve` as a child, ended by its own id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "CAREHUB_DATABASE_URL": url,
-        "CAREHUB_SECRET": "bench-" + os.urandom(24).hex(),
-        "CAREHUB_DEMONSTRATION": "false",
-    }
     command = [sys.executable, "-m", "hub.cli", "serve", "--port", str(port), "--workers", str(workers)]
-    process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment(url), cwd=folder, stdout=subprocess.DEVNULL)
     try:
         for _ in range(300):
             try:

@@ -1,5 +1,6 @@
 """`carehub broker`: readings over MQTT. Slow imports stand inside the function."""
 
+import asyncio
 import contextlib
 import signal
 from pathlib import Path
@@ -52,13 +53,18 @@ def broker(
         scheme = "mqtts" if tls_cert else "mqtt"
         console.print(f"MQTT is taken at {scheme}://{host}:{port} (Ctrl-C stops it)", highlight=False)
 
+    async def until_told() -> None:
+        running = asyncio.ensure_future(service.run(chosen, url, place, started))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
     try:
         with database_url(chosen) as url:
             server.check(chosen, url)
-            # SIGTERM ends it the way Ctrl-C does.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            with contextlib.suppress(KeyboardInterrupt):
-                uvloop.run(service.run(chosen, url, place, started))
+            server.expect_readings()
+            uvloop.run(until_told())
     except (BrokerError, server.Unfit, embedded.EmbeddedError, psycopg.Error) as error:
         errors.print(f"[bold red]carehub:[/] {error}", highlight=False)
         raise typer.Exit(1) from error

@@ -104,16 +104,21 @@ def demonstration_accounts(url: str) -> int:
 COLLECTED = (50_000, 20, 50)
 
 
+def expect_readings() -> None:
+    """Have this process, and those that it forks, look for cycles rarely. A batch of readings makes thousands of small
+    dicts that live until its commit. Python's own thresholds would look them through again and again, for a quarter of
+    the time; almost nothing here is a cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTED)
+
+
 def run(host: str, port: int, workers: int, started: Callable[[], None] | None = None) -> None:
     """Start granian, and start it again when its processes died together; give up when that happens at every start."""
     # Read once here and inherited by fork: the processes share these pages, and a new one is ready at once.
     importlib.import_module(APP.partition(":")[0])
     compiled.prepare("Bundle", "Observation", "Patient")
-    gc.collect()
-    gc.freeze()
-    # A batch of readings makes thousands of small dicts that live until its commit. Python's own thresholds would look
-    # them through again and again, for a quarter of the time; almost nothing here is a cycle.
-    gc.set_threshold(*COLLECTED)
+    expect_readings()
     attempts = 0
     while True:
         server = Server(

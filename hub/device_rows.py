@@ -21,7 +21,8 @@ GONE = ("lost", "retired")
 async def project_devices(pg: psycopg.AsyncConnection[Any], changed: Sequence[Changed]) -> None:
     if gone := [one.id for one in changed if one.resource is None]:
         await pg.execute("DELETE FROM device WHERE id = ANY(%s)", (gone,))
-        await pg.execute("DELETE FROM device_state WHERE device_id = ANY(%s)", (gone,))
+        for table in ("device_state", "device_aside"):
+            await pg.execute(f"DELETE FROM {table} WHERE device_id = ANY(%s)", (gone,))
     rows = [_device(one.resource) for one in changed if one.resource]
     if rows:
         await pg.execute(

@@ -18,7 +18,7 @@ from fhir.outcome import Issue, Refusal, refuse
 from fhir.patch import JSON_PATCH
 from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
-from hub import audit, interactions, operations
+from hub import audit, hearing, interactions, operations
 from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
 from hub.fhir_http import FHIR_JSON, FHIR_XML, answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
@@ -72,6 +72,8 @@ class Fhir:
         actor = await authenticate(headers, {} if "authorization" in headers else request.cookies, runtime.database)
         if request.method not in SAFE_METHODS:
             check_csrf(actor, headers.get("x-csrf-token"))
+        if hearing.HEADER in headers and actor.kind == "device":
+            hearing.of(runtime.database).clock(actor.id, headers[hearing.HEADER])
         prefer = preference(headers.get("prefer"))
         call = Call(request, headers, runtime, actor, service, query, path, prefer)
         held = [False]

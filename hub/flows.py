@@ -18,7 +18,7 @@ from care_plans.shapes import set_extension
 from fhir import store
 from fhir.outcome import refuse
 from fhir.store import Change, Sql, Stored, Written, new_id
-from hub import access, answers, effects, holding, intake, rules, scoring, watch
+from hub import access, answers, effects, hearing, holding, intake, rules, scoring, watch
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
@@ -59,6 +59,9 @@ async def write(tx: Tx, actor: Actor, changes: Sequence[Change], now: datetime |
     if any(change.type == "Subscription" for change in changes):
         changes = await register.prepare(tx, actor, changes, before)
     written = await effects.carry_out(tx, [actor] * len(changes), changes, before, found, now)
+    measured = {one.device_id: one.at for one in sorted(found, key=lambda one: one.at) if one.device_id}
+    if measured:
+        await hearing.imported(tx.pg, measured)
     if any(change.type == "QuestionnaireResponse" for change in changes):
         await scoring.score(tx, written, now)
     await effects.suspend(tx, suspensions(facts), now)

@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from fhir.outcome import Refusal, refuse
+from hub import hearing
 from hub.db import Database
 from hub.gathering import Gathering
 from hub.roles import PERMISSIONS, ROLES
@@ -175,17 +176,20 @@ class _Door:
         self._forgotten = 0
         self._credentials: Gathering[bytes, Known | None] = Gathering(self._load_credentials, max_batch=1000)
         self._sessions: Gathering[bytes, Actor | None] = Gathering(self._load_sessions, max_batch=1000)
+        self._hearing = hearing.of(database)
         self._database = ref(database)  # `_doors` must be able to let go of the database
 
     async def by_credential(self, hash_: bytes) -> Actor | None:
         known = self._remembered.get(hash_)
         if known is not None and known[0] > time.monotonic():
+            self._hearing.key(hash_)
             return known[1]
         before = self._forgotten
         found = await self._credentials.submit(hash_)
         if found is None:
             return None
         actor, left = found
+        self._hearing.key(hash_)
         if before == self._forgotten:  # else it may have ended since it was looked at
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.validation import parse
-from hub import flows, identity, intake
+from hub import flows, hearing, identity, intake
 from hub.db import Database
 from hub.fhir_formats import wanted, written
 from hub.fhir_http import answer, base_of, localise
@@ -45,6 +45,7 @@ class Submissions:
 
     def __init__(self, database: Database, max_batch: int = 500, workers: int = 1) -> None:
         self._database = database
+        self._hearing = hearing.of(database)
         self._gathering: Gathering[Sent, Receipt] = Gathering(self._store, max_batch, workers, PAUSE)
 
     async def submit(self, sent: Sent) -> Receipt:
@@ -57,6 +58,7 @@ class Submissions:
 
     async def close(self) -> None:
         await self._gathering.close()
+        await self._hearing.close()
 
     async def _store(self, batch: list[Sent]) -> list[Receipt]:
         """Carry out a batch; again when the database went away meanwhile, which is safe because keys are idempotent."""
@@ -64,7 +66,9 @@ class Submissions:
         while True:
             try:
                 async with self._database.transaction() as tx:
-                    return await flows.receive_readings(tx, batch)
+                    receipts = await flows.receive_readings(tx, batch)
+                self._hearing.sent(batch, receipts)
+                return receipts
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError:
@@ -137,6 +141,8 @@ async def ingest(request: Request) -> Response:
     actor = await identity.authenticate(request.headers, request.cookies, runtime.database)
     if actor.kind != "device":
         raise refuse(403, "forbidden", "$ingest takes a device's key; other systems send bundles.")
+    if (said := request.headers.get(hearing.HEADER)) is not None:
+        hearing.of(runtime.database).clock(actor.id, said)
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media not in NDJSON:
         raise refuse(415, "not-supported", "$ingest reads application/fhir+ndjson: one Observation a line.")

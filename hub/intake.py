@@ -16,7 +16,7 @@ from hub.effects import carry_out
 from hub.identity import SANDBOX_PERSON, Actor
 from monitoring import flags
 from monitoring.case import Facts
-from monitoring.doubts import Doubt, doubts
+from monitoring.doubts import Doubt, clock_doubt, doubts
 from monitoring.pregnancy import COUNTS
 from monitoring.projection import correct_receipts, known_receipts, put_receipts
 from monitoring.readings import HTEST, Reading, digest, instant, key, readings
@@ -89,11 +89,15 @@ class _Item:
     key: bytes
     digest: bytes
     facts: Facts
+    doubted: tuple[Doubt, ...] = ()
     receipt: Receipt | None = None
 
     @property
     def id(self) -> str:
         return str(self.sent.observation["id"])
+
+    def doubts(self, now: datetime) -> tuple[Doubt, ...]:
+        return doubts(self.sent.observation, self.readings, now) + self.doubted
 
 
 async def receive(tx: Tx, batch: Sequence[Sent], now: datetime) -> list[Receipt]:
@@ -139,7 +143,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
             continue
         id_, digest_ = known[one.key]
         if digest_ == one.digest:
-            one.receipt = Receipt("duplicate", id_, doubts=doubts(one.sent.observation, one.readings, now))
+            one.receipt = Receipt("duplicate", id_, doubts=one.doubts(now))
         elif one.sent.observation.get("status") not in ("corrected", "amended"):
             one.receipt = Receipt("refused", id_, refusal=_differs(id_))
         else:
@@ -160,7 +164,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
     )
     for one, done in zip(writing, written, strict=True):
         outcome: Literal["accepted", "corrected"] = "accepted" if done.status == 201 else "corrected"
-        one.receipt = Receipt(outcome, done.change.id, done, doubts=doubts(one.sent.observation, one.readings, now))
+        one.receipt = Receipt(outcome, done.change.id, done, doubts=one.doubts(now))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -250,7 +254,12 @@ def _item(one: Sent, holders: Sequence[_Holder], subject: str, now: datetime) ->
     facts = Facts(holder.birth_date, holder.pregnant)
     # A test never takes the place of the real reading of the same moment.
     sender = f"{one.actor.id}#sandbox" if sandbox else one.actor.id
-    return _Item(one, found, key(sender, one.observation), digest(one.observation), facts)
+    item = _Item(one, found, key(sender, one.observation), digest(one.observation), facts)
+    if (doubt := clock_doubt(holder.clock_off)) is not None:
+        # Evaluated all the same: a wrong time is no reason to miss what was measured.
+        item.doubted = (doubt,)
+        item.readings = [structs.replace(reading, why=reading.why or doubt.text) for reading in found]
+    return item
 
 
 def _not_then(theirs: Sequence[_Holder], at: datetime | None) -> DeviceRefused:

@@ -123,6 +123,17 @@ device_state = Table(
     Column("clock_at", DateTime(timezone=True)),
 )
 
+# Messages of a device that leave no other trace: resends, and what became a record only. The last few of each.
+device_aside = Table(
+    "device_aside",
+    metadata,
+    Column("device_id", Name, primary_key=True),
+    Column("at", DateTime(timezone=True), primary_key=True),
+    Column("outcome", Name, nullable=False, comment="as in Receipt"),
+    Column("observation_id", Name),
+    Column("told", Text, nullable=False),
+)
+
 account = Table(
     "account",
     metadata,

@@ -18,7 +18,11 @@ CODES = {
     "check-reading": "business-rule",
     "late": "business-rule",
     "test": "informational",
+    "device-clock": "business-rule",
 }
+
+CLOCK_OFF = 300.0
+"""Seconds by which a device's clock may be off before its readings carry a doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def doubts(observation: JSON, found: Sequence[Reading], now: datetime) -> tuple[
     # Nearly every reading ends here: this is said of each one that comes in.
     if not late and "component" not in observation and all([one.quality == OK for one in found]):
         return ()
-    told = [Doubt("check-reading", one.why, "Observation.value") for one in found if one.why]
+    told = [Doubt("check-reading", one.why, "Observation.value") for one in found if one.why and one.quality != OK]
     for place in unknown_parts(observation):
         text = "No rule looks at this part: it has no code of a measure that is known here."
         told.append(Doubt("unknown-part", text, f"Observation.component[{place}].code"))
@@ -65,3 +69,15 @@ def doubts(observation: JSON, found: Sequence[Reading], now: datetime) -> tuple[
     elif first.quality != WRONG and late:
         told.append(LATE_READING)
     return tuple(told)
+
+
+def clock_doubt(off: float | None) -> Doubt | None:
+    """What is doubtful about any time that a device says whose clock is *off* by so many seconds (ahead: positive)."""
+    if off is None or abs(off) <= CLOCK_OFF:
+        return None
+    minutes = round(abs(off) / 60)
+    shown = f"{minutes} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+    text = (
+        f"The device's clock is about {shown} {'ahead' if off > 0 else 'behind'}: when this was measured is in doubt."
+    )
+    return Doubt("device-clock", text, "Observation.effective")

@@ -97,7 +97,8 @@ class Door:
             actor = await identity.authenticate({"authorization": f"Bearer {key}"}, {}, self.database)
         except Refusal:
             return False
-        return actor.kind == "device" and actor.id == device_id
+        # What comes over MQTT counts; a key for trying out sends over HTTP.
+        return actor.kind == "device" and actor.id == device_id and not actor.sandbox
 
     async def _left(self, message: Msg) -> None:
         with contextlib.suppress(KeyError, ValueError):

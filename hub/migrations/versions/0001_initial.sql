@@ -2028,6 +2028,15 @@ COMMENT ON COLUMN device_state.heard IS 'when it last spoke to the hub, or last 
 COMMENT ON COLUMN device_state.battery IS 'per cent';
 COMMENT ON COLUMN device_state.offsets IS 'seconds its clock was ahead of ours, the newest last, nine at most';
 COMMENT ON COLUMN device_state.clock_off IS 'the median of these';
+CREATE TABLE device_aside (
+	device_id TEXT COLLATE "C" NOT NULL,
+	at TIMESTAMP WITH TIME ZONE NOT NULL,
+	outcome TEXT COLLATE "C" NOT NULL,
+	observation_id TEXT COLLATE "C",
+	told TEXT NOT NULL,
+	PRIMARY KEY (device_id, at)
+);
+COMMENT ON COLUMN device_aside.outcome IS 'as in Receipt';
 CREATE TABLE account (
 	id TEXT COLLATE "C" NOT NULL,
 	username TEXT COLLATE "C" NOT NULL,

@@ -18,13 +18,12 @@ from psycopg.rows import dict_row
 from fhir.outcome import refuse
 from hub.access import people
 from hub.identity import Actor
+from monitoring.overdue import ORDERED, STILL
 from monitoring.tables import LIVE, SEEN
 
 PAGE = 50
 MOST = 1_000_000  # rows that anybody pages through
 OPEN = LIVE
-# A reading counts as missed when half an interval more than agreed has passed (monitoring rules, engine step 7).
-GRACE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +199,16 @@ class Gap:
     at: datetime | None
 
 
-async def gaps(pg: psycopg.AsyncConnection[Any], patient_ids: list[str], now: datetime) -> dict[str, list[Gap]]:
+async def gaps(pg: psycopg.AsyncConnection[Any], patient_ids: list[str]) -> dict[str, list[Gap]]:
     """What is missing of what was agreed to be measured, by person."""
     if not patient_ids:
         return {}
     rows = await pg.execute(
-        f"""SELECT l.patient_id, l.measure, last.at
-            FROM monitoring_limit l
-            LEFT JOIN LATERAL (
-                SELECT r.at FROM reading r
-                WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
-                ORDER BY r.at DESC LIMIT 1
-            ) last ON true
-            WHERE l.patient_id = ANY(%s) AND l.active AND l.every_hours IS NOT NULL
-              AND (last.at IS NULL OR last.at < %s - l.every_hours * {GRACE} * interval '1 hour')
+        f"""SELECT l.patient_id, l.measure, l.last_at
+            FROM missed l {ORDERED.format(missed="l")}
+            WHERE l.patient_id = ANY(%s) AND {STILL.format(missed="l")}
             ORDER BY l.patient_id, l.measure""",
-        (list(set(patient_ids)), now),
+        (list(set(patient_ids)),),
     )
     found: dict[str, list[Gap]] = {}
     for patient_id, measure, at in await rows.fetchall():

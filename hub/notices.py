@@ -19,9 +19,15 @@ from hub.identity import Actor
 FLAGS = ("flag-opened", "flag-reopened", "flag-escalated", "flag-lapsed")
 PLANS = ("plan-changed",)
 LOOKS = ("emergency-access",)
+REMINDERS = ("reading-due",)
 
 # What a notice of a kind quotes, and so what its reader's role must read.
-KINDS = {**dict.fromkeys(FLAGS, "Flag"), **dict.fromkeys(PLANS, "CarePlan"), **dict.fromkeys(LOOKS, "Patient")}
+KINDS = {
+    **dict.fromkeys(FLAGS, "Flag"),
+    **dict.fromkeys(PLANS, "CarePlan"),
+    **dict.fromkeys(LOOKS, "Patient"),
+    **dict.fromkeys(REMINDERS, "Observation"),
+}
 
 PAGE = 50
 MANY = 99

@@ -9,7 +9,7 @@ import psycopg
 import structlog
 
 from care_plans import queries
-from hub import effects, timers
+from hub import effects, followup, timers
 from hub.db import Database, Tx
 
 log = structlog.get_logger()
@@ -40,6 +40,7 @@ async def _suspend(tx: Tx, now: datetime) -> int:
 CHORES = (
     Chore("plans put on hold: their approval ran out", 60.0, 0x0CA7E, _suspend),
     Chore("timers of flags", 5.0, 0x0CA7F, timers.fire_due),
+    Chore("missed readings followed up", 300.0, 0x0CA81, followup.check),
 )
 
 

@@ -111,7 +111,7 @@ async def evaluate(
             Failure(one, "evaluation", 1, error, tuple(r for r in new if r.patient_id == one)).finding()
             for one in people
         ]
-    return await _changes(tx, findings, now) if findings else []
+    return await flags_of(tx, findings, now) if findings else []
 
 
 async def facts_of(tx: Tx, people: Iterable[str], now: datetime) -> dict[str, Facts]:
@@ -134,7 +134,8 @@ async def _findings(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mappin
     return findings
 
 
-async def _changes(tx: Tx, findings: Sequence[Finding], now: datetime) -> list[Change]:
+async def flags_of(tx: Tx, findings: Sequence[Finding], now: datetime) -> list[Change]:
+    """The Flags to write, new or refreshed, because of *findings*; their people's turns are taken."""
     people = list({finding.patient_id for finding in findings})
     rows = await tx.pg.execute(
         "SELECT patient_id, hub_id, cover.resource FROM person LEFT JOIN cover USING (hub_id)"

@@ -11,8 +11,9 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from hub.access import people
-from hub.boards import GRACE, OPEN, PAGE, closed, named, opened
+from hub.boards import OPEN, PAGE, closed, named, opened
 from hub.identity import Actor
+from monitoring.overdue import ORDERED, STILL
 from monitoring.pauses import PAUSED
 
 # A rule that could not be worked out leaves somebody unwatched, so a person must look. A doubtful reading (operational,
@@ -82,17 +83,12 @@ _TASK_COLUMNS = """
 
 _TASK_OPEN = "t.status IN ('requested', 'received', 'accepted', 'ready', 'in-progress', 'on-hold')"
 
-# Agreed readings that did not come, of orders `l`. A person whose silence is a flag already is not told twice, and
-# nobody is chased during a planned pause.
+# Agreed readings that did not come, as the last check found them (`monitoring.overdue`), unless they came meanwhile. A
+# person whose silence is a flag already is not told twice.
 _MISSED = f"""
-    SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', last.at, l.measure, l.every_hours
-    FROM {{source}} LEFT JOIN LATERAL (
-        SELECT r.at FROM reading r
-        WHERE r.patient_id = l.patient_id AND r.measure = l.measure AND r.quality IN ('ok', 'check')
-        ORDER BY r.at DESC LIMIT 1
-    ) last ON true
-    WHERE l.active AND l.every_hours IS NOT NULL AND {{people}}
-      AND (last.at IS NULL OR last.at < %(now)s - l.every_hours * {GRACE} * interval '1 hour')
+    SELECT 'missed', 'missed-' || l.service_request_id, l.patient_id, 4, 'missed', l.last_at, l.measure, o.every_hours
+    FROM {{source}} {ORDERED.format(missed="l")}
+    WHERE {{people}} AND {STILL.format(missed="l")}
       AND NOT EXISTS (SELECT 1 FROM flag f WHERE f.patient_id = l.patient_id AND f.{OPEN} AND f.kind = 'compliance')
       AND NOT {PAUSED.format(patient_id="l.patient_id", at="%(now)s", measure="l.measure")}"""
 
@@ -110,6 +106,10 @@ _LIMITS_HUB = {
     "people": "{hub_people} AND {limit_people}",
 }
 
+_MISSED_MINE, _MISSED_HUB = (
+    {**one, "source": one["source"].replace("monitoring_limit", "missed")} for one in (_LIMITS_MINE, _LIMITS_HUB)
+)
+
 _ITEMS_MINE = f"""
     WITH {_MINE}, item AS MATERIALIZED (
         SELECT {_FLAG_COLUMNS} FROM flag f JOIN mine ON mine.patient_id = f.patient_id
@@ -118,7 +118,7 @@ _ITEMS_MINE = f"""
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE t.owner = ANY(%(subjects)s) AND {_TASK_OPEN} AND t.due <= %(today_ends)s
           AND t.patient_id IS NOT NULL AND {{task_people}}
-      UNION ALL {_MISSED.format(**_LIMITS_MINE)}
+      UNION ALL {_MISSED.format(**_MISSED_MINE)}
       UNION ALL {_REVIEWS.format(**_LIMITS_MINE)}
     )"""
 
@@ -130,7 +130,7 @@ _ITEMS_HUB = f"""
         SELECT {_TASK_COLUMNS} FROM task t
         WHERE {_TASK_OPEN} AND t.due <= %(today_ends)s AND t.patient_id IS NOT NULL
           AND {{hub_tasks}} AND {{task_people}}
-      UNION ALL {_MISSED.format(**_LIMITS_HUB)}
+      UNION ALL {_MISSED.format(**_MISSED_HUB)}
       UNION ALL {_REVIEWS.format(**_LIMITS_HUB)}
     )"""
 
@@ -141,13 +141,14 @@ _TODAY = """
         ORDER BY rank, coalesce(at, '-infinity'), id LIMIT %(limit)s
     )
     SELECT counts.counts, page.kind, page.id, page.patient_id, page.rank, page.at, page.measure, page.every_hours,
-           f.severity, f.state, coalesce(f.summary, t.description, '') AS summary, f.reasons,
-           f.acknowledged_by, f.acknowledged_at, f.level, f.due,
+           f.severity, coalesce(f.state, missed.kind) AS state, coalesce(f.summary, t.description, '') AS summary,
+           f.reasons, f.acknowledged_by, f.acknowledged_at, f.level, f.due,
            person.family, person.given, person.called, person.birth_date, person.nhs_number
     FROM (SELECT coalesce(jsonb_object_agg(chip, n), '{{}}') AS counts
           FROM (SELECT chip, count(*) AS n FROM item GROUP BY chip) AS per_chip) AS counts
     LEFT JOIN page ON true
     LEFT JOIN flag f ON page.kind = 'flag' AND f.id = page.id
+    LEFT JOIN missed ON page.kind = 'missed' AND missed.patient_id = page.patient_id AND missed.measure = page.measure
     LEFT JOIN task t ON page.kind = 'task' AND t.id = page.id
     LEFT JOIN person ON person.patient_id = page.patient_id
     ORDER BY page.rank, coalesce(page.at, '-infinity'), page.id"""

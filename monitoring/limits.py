@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from math import isfinite
@@ -12,7 +12,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from fhir.outcome import Issue, Refusal
+from monitoring import schedules
 from monitoring.measures import BY_CODE, MEASURES, UCUM, Measure
+from monitoring.schedules import Schedule
 
 JSON = dict[str, Any]
 
@@ -94,7 +96,8 @@ def in_force(measure: str, own: Limits | None, scale: int | None) -> Limits | No
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Home monitoring of one measure for one person, as ordered: the row of `monitoring_limit`."""
+    """Home monitoring of one measure for one person, as ordered: the row of `monitoring_limit`. `windows` are those of
+    the day, as `Schedule.text` writes them; readings are asked for from `starts` until `ends`, where these are set."""
 
     service_request_id: str
     patient_id: str
@@ -106,11 +109,19 @@ class Order:
     reason: str | None = None
     review_on: date | None = None
     active: bool = True
+    windows: str = ""
+    starts: datetime | None = None
+    ends: datetime | None = None
 
     @property
     def personal(self) -> bool:
         """Whether limits were set; an order may ask for readings only and leave the defaults in force."""
         return self.limits.given
+
+    @property
+    def schedule(self) -> Schedule:
+        """When readings are asked for."""
+        return schedules.of(self.every_hours, self.windows)
 
     def review_due(self, today: date) -> bool:
         """Whether the day has come on which what a clinician set is to be looked at again."""
@@ -150,6 +161,10 @@ def from_service_request(resource: JSON) -> Order | None:
     if repeat.get("frequency") and repeat.get("period") and repeat.get("periodUnit") in _HOURS:
         every = float(repeat["period"]) * _HOURS[repeat["periodUnit"]] / float(repeat["frequency"])
         every = every if SHORTEST_HOURS <= every <= LONGEST_HOURS else None
+    windows, days = schedules.from_repeat(repeat)
+    if windows:
+        every = schedules.every(windows, days)
+    bounds_of = repeat.get("boundsPeriod", {})
     review = extensions.get(EXT + "review-on", {}).get("valueDate")
     requester = resource.get("requester", {})
     order = Order(
@@ -168,6 +183,9 @@ def from_service_request(resource: JSON) -> Order | None:
         reason=next((one.get("text") for one in resource.get("reasonCode", ()) if one.get("text")), None),
         review_on=date.fromisoformat(review) if review and len(review) == 10 else None,
         active=resource.get("status") == "active",
+        windows=Schedule(every, windows, days).text,
+        starts=_day_or_instant(bounds_of.get("start")),
+        ends=_day_or_instant(bounds_of.get("end"), end=True),
     )
     if order.active:
         check(order)
@@ -216,7 +234,14 @@ def to_service_request(order: Order, requester_name: str | None = None) -> JSON:
     if order.reason:
         resource["reasonCode"] = [{"text": order.reason}]
     if order.every_hours:
-        repeat = {"frequency": 1, "period": _number(order.every_hours), "periodUnit": "h"}
+        repeat = schedules.to_repeat(order.schedule) or {
+            "frequency": 1,
+            "period": _number(order.every_hours),
+            "periodUnit": "h",
+        }
+        between = {"start": order.starts, "end": order.ends}
+        if bounds_of := {name: at.isoformat(timespec="seconds") for name, at in between.items() if at}:
+            repeat["boundsPeriod"] = bounds_of
         resource["occurrenceTiming"] = {"repeat": repeat}
     return resource
 
@@ -262,7 +287,7 @@ def check(order: Order) -> None:
 
 COLUMNS = (
     "service_request_id", "patient_id", "measure", "low_red", "low_amber", "high_amber", "high_red",
-    "scale", "every_hours", "set_by", "reason", "review_on", "active",
+    "scale", "every_hours", "set_by", "reason", "review_on", "active", "windows", "starts", "ends",
 )  # fmt: skip
 
 
@@ -312,7 +337,21 @@ def _row(order: Order, active: bool) -> JSON:
         "reason": order.reason,
         "review_on": order.review_on.isoformat() if order.review_on else None,
         "active": order.active and active,
+        "windows": order.windows,
+        "starts": order.starts.isoformat() if order.starts else None,
+        "ends": order.ends.isoformat() if order.ends else None,
     }
+
+
+def _day_or_instant(text: Any, end: bool = False) -> datetime | None:
+    """A FHIR dateTime. A day alone begins at its midnight in London, and *end*s at the next one."""
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    if at.tzinfo is not None:
+        return at
+    return (at + timedelta(days=1) if end else at).replace(tzinfo=schedules.LONDON).astimezone(UTC)
 
 
 def with_source(order: Order) -> Limits:

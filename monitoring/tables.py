@@ -101,7 +101,34 @@ monitoring_limit = Table(
     Column("reason", Text),
     Column("review_on", Date),
     Column("active", Boolean, nullable=False),
+    Column("windows", Name, nullable=False, server_default=text("''"), comment="monitoring.schedules.Schedule.text"),
+    Column("starts", DateTime(timezone=True), comment="readings are asked for from here on"),
+    Column("ends", DateTime(timezone=True), comment="and until here"),
     Index("monitoring_limit_active", "patient_id", "measure", unique=True, postgresql_where=text("active")),
+)
+
+# Readings that were asked for and did not come, as the last check found them (`monitoring.overdue`).
+missed = Table(
+    "missed",
+    metadata,
+    Column("patient_id", Name, primary_key=True),
+    Column("measure", Name, primary_key=True),
+    Column("service_request_id", Name, nullable=False),
+    Column("kind", Name, nullable=False, comment="missed: this measure; silent: nothing at all that was asked for"),
+    Column("found", DateTime(timezone=True), nullable=False, comment="when a check first found it"),
+    Column("last_at", DateTime(timezone=True), comment="when it was last measured"),
+    Column("two_days", Boolean, nullable=False, comment="two days on end were missed"),
+)
+
+# How far somebody who measures nothing was followed up: one row a person, gone when readings come.
+chase = Table(
+    "chase",
+    metadata,
+    Column("patient_id", Name, primary_key=True),
+    Column("found", DateTime(timezone=True), nullable=False),
+    Column("step", SmallInteger, nullable=False, comment="0 nobody, 1 the person, 2 a second channel, 3 the hub"),
+    Column("stepped", DateTime(timezone=True), nullable=False),
+    Index("chase_step", "step", "stepped"),
 )
 
 # Conditions that say a person is pregnant, until somebody ends them. Which of them count: `monitoring.pregnancy`.

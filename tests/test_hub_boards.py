@@ -9,6 +9,7 @@ from fhir.outcome import Refusal
 from hub import boards, worklist
 from hub.db import Tx
 from hub.identity import Actor
+from monitoring import overdue
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 TODAY_ENDS = datetime(2026, 11, 22, tzinfo=UTC)
@@ -79,6 +80,7 @@ async def reading(
 
 
 async def today(tx: Tx, actor: Actor = COORDINATOR, **given: Any) -> worklist.Today:
+    await overdue.check(tx.pg, NOW)
     return await worklist.today(tx.pg, actor, NOW, TODAY_ENDS, **given)
 
 

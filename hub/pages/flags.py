@@ -53,7 +53,7 @@ async def _page(
         person = await persons.find(tx.pg, actor, row.patient_id)
         measure = main_measure(row.reasons)
         trends = await boards.trends(tx.pg, [(row.patient_id, measure)] if measure else [], since)
-        gaps = await boards.gaps(tx.pg, [row.patient_id], now)
+        gaps = await boards.gaps(tx.pg, [row.patient_id])
         names = await boards.names(tx.pg, {row.acknowledged_by, *(one["by"] for one in row.moves)})
         await notices.see(tx.pg, actor, row.patient_id, notices.FLAGS, f"/flags/{flag_id}")
     await runtime(request).reads.record(persons.looked(actor, person.patient_id, "flag", "Flag"))

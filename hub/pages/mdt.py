@@ -63,7 +63,7 @@ async def mdt(request: Request) -> Response:
         trends = await boards.trends(
             tx.pg, [(row.patient_id, wanted[row.id]) for row in board.rows if row.id in wanted], since
         )
-        gaps = await boards.gaps(tx.pg, [row.patient_id for row in board.rows], now)
+        gaps = await boards.gaps(tx.pg, [row.patient_id for row in board.rows])
         names = await boards.names(tx.pg, {row.acknowledged_by for row in board.rows})
     await runtime(request).reads.record(
         audit.entry(actor, "search", "Flag", detail={"page": "mdt", "found": len(board.rows)})

@@ -15,6 +15,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.flag_words import menu, standing
 from hub.pages.rendering import page
 from hub.worklist import OVERDUE, TodayRow
+from monitoring.adherence import SILENT
 from monitoring.measures import MEASURES
 
 router = APIRouter(route_class=PageRoute)
@@ -191,6 +192,8 @@ def _task(row: TodayRow, _: dict[str, str], now: datetime) -> tuple[str, str, st
 def _missed_reading(row: TodayRow, _: dict[str, str], now: datetime) -> tuple[str, str, str, str]:
     every = words.every(row.every_hours or 24)
     last = f"Last one {words.when(row.at, now)} ({words.ago(row.at, now)})." if row.at else "There has never been one."
+    if row.state == SILENT:
+        return "missed", "Silent", f"{every} is agreed, and nothing at all is coming.", last
     return "missed", "Missed", f"{every} is agreed.", last
 
 

@@ -1841,11 +1841,40 @@ CREATE TABLE monitoring_limit (
 	reason TEXT,
 	review_on DATE,
 	active BOOLEAN NOT NULL,
+	windows TEXT COLLATE "C" DEFAULT '' NOT NULL,
+	starts TIMESTAMP WITH TIME ZONE,
+	ends TIMESTAMP WITH TIME ZONE,
 	PRIMARY KEY (service_request_id)
 );
 CREATE UNIQUE INDEX monitoring_limit_active ON monitoring_limit (patient_id, measure) WHERE active;
 COMMENT ON COLUMN monitoring_limit.scale IS '2 where a named clinician set NEWS2 SpO2 scale 2, else null';
 COMMENT ON COLUMN monitoring_limit.every_hours IS 'how often a reading is expected';
+COMMENT ON COLUMN monitoring_limit.windows IS 'monitoring.schedules.Schedule.text';
+COMMENT ON COLUMN monitoring_limit.starts IS 'readings are asked for from here on';
+COMMENT ON COLUMN monitoring_limit.ends IS 'and until here';
+CREATE TABLE missed (
+	patient_id TEXT COLLATE "C" NOT NULL,
+	measure TEXT COLLATE "C" NOT NULL,
+	service_request_id TEXT COLLATE "C" NOT NULL,
+	kind TEXT COLLATE "C" NOT NULL,
+	found TIMESTAMP WITH TIME ZONE NOT NULL,
+	last_at TIMESTAMP WITH TIME ZONE,
+	two_days BOOLEAN NOT NULL,
+	PRIMARY KEY (patient_id, measure)
+);
+COMMENT ON COLUMN missed.kind IS 'missed: this measure; silent: nothing at all that was asked for';
+COMMENT ON COLUMN missed.found IS 'when a check first found it';
+COMMENT ON COLUMN missed.last_at IS 'when it was last measured';
+COMMENT ON COLUMN missed.two_days IS 'two days on end were missed';
+CREATE TABLE chase (
+	patient_id TEXT COLLATE "C" NOT NULL,
+	found TIMESTAMP WITH TIME ZONE NOT NULL,
+	step SMALLINT NOT NULL,
+	stepped TIMESTAMP WITH TIME ZONE NOT NULL,
+	PRIMARY KEY (patient_id)
+);
+CREATE INDEX chase_step ON chase (step, stepped);
+COMMENT ON COLUMN chase.step IS '0 nobody, 1 the person, 2 a second channel, 3 the hub';
 CREATE TABLE pregnancy (
 	condition_id TEXT COLLATE "C" NOT NULL,
 	patient_id TEXT COLLATE "C" NOT NULL,

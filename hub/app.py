@@ -28,6 +28,7 @@ from hub import (
     identity,
     ingest,
     jobs,
+    live_rules,
     oauth,
     openapi,
     pages,
@@ -80,7 +81,7 @@ def create_app(settings: Settings | None = None) -> CareHub:
         with ExitStack() as stack:
             url = stack.enter_context(database_url(chosen))
             database = Database(url, chosen.pool_size, chosen.statement_timeout_ms)
-            live = Live(url, partial(identity.forget, database))
+            live = Live(url, partial(identity.forget, database), partial(live_rules.changed, database))
             gathering = Submissions(database), ReadLog(database), live, Lookups(database), Writes(database)
             runtime = Runtime(chosen, database, signing_secret(chosen), *gathering)
             app.state.runtime = runtime

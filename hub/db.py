@@ -18,9 +18,10 @@ Pool = AsyncConnectionPool[Connection]
 
 @dataclass(frozen=True, slots=True)
 class Tx:
-    """One open transaction on *pg*. Nobody commits but `Database.transaction`."""
+    """One open transaction on *pg*, of *database*. Nobody commits but `Database.transaction`."""
 
     pg: Connection
+    database: "Database | None" = None
 
 
 class Database:
@@ -46,7 +47,7 @@ class Database:
         A pool in which nothing became free in time is an OperationalError, like a server that does not answer.
         """
         async with self._connection(self._writing) as connection, connection.transaction():
-            yield Tx(connection)
+            yield Tx(connection, self)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:

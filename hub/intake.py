@@ -183,6 +183,7 @@ class _Holder:
     synthetic: bool
     birth_date: date | None
     pregnant: bool
+    hub_id: str | None
 
     @property
     def words(self) -> str:
@@ -199,7 +200,7 @@ _SANDBOX = _Holder(SANDBOX_PERSON, None, None, "active", True, None, True, None,
 _HOLDERS = f"""
     WITH held AS MATERIALIZED (
         SELECT holding.device_id, holding.patient_id, holding.since, holding.until, device.status, device.sandbox,
-               device_state.clock_off, coalesce(synthetic, false), birth_date, {COUNTS}
+               device_state.clock_off, coalesce(synthetic, false), birth_date, {COUNTS}, person.hub_id
         FROM (SELECT id AS device_id, patient_id, since, NULL::timestamptz AS until
               FROM device WHERE id = ANY(%s)
               UNION ALL
@@ -251,7 +252,7 @@ def _item(one: Sent, holders: Sequence[_Holder], subject: str, now: datetime) ->
         at = found[0].at if found else instant(one.observation)
         if at is None or not any(holder.held(at) for holder in theirs):
             raise _not_then(theirs, at)
-    facts = Facts(holder.birth_date, holder.pregnant)
+    facts = Facts(holder.birth_date, holder.pregnant, holder.hub_id)
     # A test never takes the place of the real reading of the same moment.
     sender = f"{one.actor.id}#sandbox" if sandbox else one.actor.id
     item = _Item(one, found, key(sender, one.observation), digest(one.observation), facts)

@@ -14,9 +14,12 @@ from typing import Any
 
 import psycopg
 
+from monitoring import rule_projection
+
 CHANNEL = "carehub_live"
 CREDENTIALS = "carehub_credentials"
 """Where the tables say that a credential ended or an account was changed."""
+RULES = rule_projection.CHANNEL
 
 # Seconds. A board is told at once, then at most this often; a silent line is kept open through proxies; a stream
 # ends after an hour so that a session that has ended meanwhile is noticed.
@@ -42,12 +45,19 @@ async def announce(pg: psycopg.AsyncConnection[Any], people: Iterable[str]) -> N
 class Live:
     """The listening side of one process: `start` on start-up, `stop` on shutdown, `events` per open board.
 
-    *credentials* is called when a credential has ended or may have: True while this process listens, else False.
+    *credentials* is called when a credential has ended or may have, *rules* when a rule of a hub or those whom it
+    watches have changed or may have: True while this process listens, else False.
     """
 
-    def __init__(self, url: str, credentials: Callable[[bool], None] = lambda listening: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        credentials: Callable[[bool], None] = lambda listening: None,
+        rules: Callable[[bool], None] = lambda listening: None,
+    ) -> None:
         self._url = url
         self._credentials = credentials
+        self._rules = rules
         self._boards: dict[asyncio.Event, str | None] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -136,18 +146,22 @@ class Live:
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}; LISTEN {CREDENTIALS}")
+                    await connection.execute(f"LISTEN {CHANNEL}; LISTEN {CREDENTIALS}; LISTEN {RULES}")
                     self._credentials(True)
+                    self._rules(True)
                     self._wake(None)
                     self.listening.set()
                     wait = RETRY_FIRST
                     async for notify in connection.notifies():
                         if notify.channel == CREDENTIALS:
                             self._credentials(True)
+                        elif notify.channel == RULES:
+                            self._rules(True)
                         else:
                             self._wake(notify.payload.partition(" ")[0] or None)
             except psycopg.OperationalError:
                 self.listening.clear()
                 self._credentials(False)
+                self._rules(False)
                 await asyncio.sleep(wait)
                 wait = min(RETRY_MOST, wait * 2)

@@ -11,6 +11,7 @@ from nhs_number.validate import is_valid
 from care_plans.projections import Changed, project_approvals, project_plans, project_tasks, project_team
 from fhir.outcome import refuse
 from fhir.store import Written
+from hub import live_rules
 from hub.access import GRANTING_TYPES, Grant, grants, project_access
 from hub.db import Tx
 from hub.device_rows import project_devices, project_uses
@@ -22,6 +23,7 @@ from monitoring.limits import from_service_request, project_limits
 from monitoring.pregnancy import project_pregnancies
 from monitoring.projection import project_readings
 from monitoring.readings import Reading
+from monitoring.rule_projection import MEMBERS_BY, members_may_differ, project_rules
 
 JSON = dict[str, Any]
 NHS_NUMBER = "https://fhir.nhs.uk/Id/nhs-number"
@@ -66,6 +68,11 @@ async def project(tx: Tx, written: Sequence[Written], author: str, readings: Seq
         await project_pregnancies(pg, [(one.id, one.resource) for one in conditions], made)
     if services := by_type.get("HealthcareService"):
         await project_cover(pg, [(one.id, one.resource) for one in services])
+    if definitions := by_type.get("PlanDefinition"):
+        live_rules.writing(tx)
+        await project_rules(pg, [(one.id, one.resource) for one in definitions])
+    if changing := by_type.keys() & MEMBERS_BY.keys():
+        await members_may_differ(pg, changing)
     if flags := by_type.get("Flag"):
         await project_flags(pg, [(one.resource, one.version) for one in flags if one.resource], _gone(flags))
     moved = [one.change.id for one in written if one.change.type == "Patient" and one.status == 200 and _moved(one)]

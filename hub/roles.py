@@ -21,6 +21,8 @@ PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "task.answer": "accept, complete or decline a task",
         "referral.create": "refer a person",
         "limit.set": "set home monitoring and its limits",
+        "rule.read": "see the rules of monitoring and who they watch",
+        "rule.set": "compose rules of monitoring for the hub, make them live, retire them, order one for a person",
         "monitoring.pause": "pause home monitoring for a time, with a reason, and end the pause",
         "reading.write": "add readings",
         "reading.correct": "mark a reading as wrong",
@@ -59,13 +61,14 @@ AREAS: Mapping[str, str] = MappingProxyType(
         "directory": "organisations, places, services",
         "staff": "people who work here",
         "definition": "templates, questionnaires, code lists, medicines",
+        "protocol": "templates of plans, and the hub's own rules of monitoring",
         "financial": "claims, cover and accounts",
         "audit": "audit events that other systems sent",
         "subscription": "who asked to be told of what, and where to",
         "operations": "the workings of the service",
     }
 )
-SHARED_AREAS = frozenset({"directory", "staff", "definition", "operations"})
+SHARED_AREAS = frozenset({"directory", "staff", "definition", "protocol", "operations"})
 
 _TYPES_OF: dict[str, str] = {
     "identity": "Patient RelatedPerson Person",
@@ -87,9 +90,10 @@ _TYPES_OF: dict[str, str] = {
     "definition": """ActivityDefinition BiologicallyDerivedProduct CapabilityStatement CatalogEntry ChargeItemDefinition
         CodeSystem CompartmentDefinition ConceptMap DeviceDefinition EventDefinition ExampleScenario GraphDefinition
         ImplementationGuide Library Measure Medication MedicationKnowledge MessageDefinition NamingSystem
-        ObservationDefinition OperationDefinition PlanDefinition Questionnaire ResearchDefinition
+        ObservationDefinition OperationDefinition Questionnaire ResearchDefinition
         ResearchElementDefinition ResearchStudy SearchParameter SpecimenDefinition StructureDefinition StructureMap
         Substance TerminologyCapabilities ValueSet""",
+    "protocol": "PlanDefinition",
     "financial": """Account ChargeItem Claim ClaimResponse Contract Coverage CoverageEligibilityRequest
         CoverageEligibilityResponse EnrollmentRequest EnrollmentResponse ExplanationOfBenefit Invoice PaymentNotice
         PaymentReconciliation""",
@@ -170,7 +174,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _ALL_AREAS = frozenset(AREAS)
-_PUBLIC = _words("directory staff definition")
+_PUBLIC = _words("directory staff definition protocol")
 _CARE = _words("identity consent plan monitoring triage clinical referral messages device") | _PUBLIC
 
 _OWN_SUBSCRIPTIONS = MappingProxyType({"Subscription": ("_owner",)})
@@ -183,7 +187,7 @@ _ROLE_LIST = (
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
             approval.record team.assign task.assign task.answer referral.create reading.write reading.correct
             monitoring.pause message.write device.manage access.explain emergency.access report.read
-            subscription.listen"""
+            rule.read subscription.listen"""
         ),
         reads=_CARE,
         writes=_words("identity consent plan monitoring referral messages device subscription"),
@@ -196,7 +200,8 @@ _ROLE_LIST = (
         "Coaches people towards their own goals.",
         _words(
             """board.today person.search flag.acknowledge plan.edit task.assign task.answer referral.create
-            monitoring.pause reading.write reading.correct message.write emergency.access"""
+            monitoring.pause reading.write reading.correct message.write emergency.access
+            rule.read"""
         ),
         reads=_CARE,
         writes=_words("plan monitoring referral messages"),
@@ -209,10 +214,12 @@ _ROLE_LIST = (
             """board.today board.mdt person.search person.register flag.acknowledge flag.resolve plan.edit plan.agree
             approval.record team.assign task.assign task.answer referral.create limit.set monitoring.pause
             reading.write reading.correct message.write clinical.write device.manage access.explain
-            emergency.access report.read subscription.listen"""
+            emergency.access report.read rule.read rule.set subscription.listen"""
         ),
         reads=_CARE,
-        writes=_words("identity consent plan monitoring triage clinical referral messages device subscription"),
+        writes=_words(
+            "identity consent plan monitoring triage clinical referral messages device protocol subscription"
+        ),
         unlinked=_words("device subscription"),
         named=_OWN_SUBSCRIPTIONS,
         landing="/mdt",
@@ -240,7 +247,7 @@ _ROLE_LIST = (
         "voluntary-worker",
         "Works for a voluntary organisation: sees and answers only the tasks and referrals addressed to them or to it.",
         _words("task.answer"),
-        reads=_words("directory definition"),
+        reads=_words("directory definition protocol"),
         named={"ServiceRequest": ("performer",), "Task": ("owner",)},
         landing="/tasks",
     ),
@@ -289,7 +296,7 @@ _ROLE_LIST = (
     Role(
         "information-governance",
         "Checks who looked at what and whether people agreed; sees no clinical record.",
-        _words("audit.read access.explain emergency.review report.read"),
+        _words("audit.read access.explain emergency.review report.read rule.read"),
         reads=_words("audit consent subscription") | _PUBLIC,
         everyone=True,
         unlinked=_words("audit consent subscription"),
@@ -298,7 +305,10 @@ _ROLE_LIST = (
     Role(
         "operations",
         "Keeps devices and the service running; sees no clinical record.",
-        _words("device.manage operations.read report.read subscription.listen subscription.send subscription.stop"),
+        _words(
+            """device.manage operations.read report.read rule.read subscription.listen subscription.send
+            subscription.stop"""
+        ),
         reads=_words("device operations subscription") | _PUBLIC,
         writes=_words("device operations subscription"),
         everyone=True,

@@ -12,7 +12,7 @@ from fhir.index import patient_of
 from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
 from fhir.store import Change, Key, Stored
-from hub import access, pause_rules
+from hub import access, pause_rules, rule_holds
 from hub.db import Tx
 from hub.identity import Actor
 from monitoring.limits import Order, from_service_request
@@ -119,6 +119,7 @@ async def hold(
     return facts
 
 
+    await rule_holds.hold(tx, actor, changes, before)
 async def _limits_are_a_clinicians(
     tx: Tx, actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored]
 ) -> None:

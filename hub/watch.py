@@ -12,6 +12,7 @@ import structlog
 from fhir.index import patient_of
 from fhir.registry import SPECS
 from fhir.store import Change, new_id
+from hub import live_rules
 from hub.db import Tx
 from hub.faults import told
 from monitoring import decision, escalation, evaluation, flags, state
@@ -117,16 +118,17 @@ async def evaluate(
 async def facts_of(tx: Tx, people: Iterable[str], now: datetime) -> dict[str, Facts]:
     """What the rules are told of each of *people*."""
     rows = await tx.pg.execute(
-        f"SELECT patient_id, birth_date, {COUNTS} FROM person WHERE patient_id = ANY(%s)", (now, list(people))
+        f"SELECT patient_id, birth_date, {COUNTS}, hub_id FROM person WHERE patient_id = ANY(%s)", (now, list(people))
     )
     return {patient_id: Facts(*rest) for patient_id, *rest in await rows.fetchall()}
 
 
-async def _findings(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mapping[str, Facts]) -> list[Finding]:
-    cases = await state.load_cases(tx.pg, new, now, facts)
+async def findings_of(tx: Tx, new: Sequence[Reading], now: datetime, facts: Mapping[str, Facts]) -> list[Finding]:
+    in_force = await live_rules.current(tx)
+    cases = await state.load_cases(tx.pg, new, now, facts, in_force)
     findings: list[Finding] = []
     for case in cases.values():
-        for found in evaluation.evaluate(case):
+        for found in evaluation.evaluate(case, in_force.of(case.patient_id, case.facts.hub_id)):
             if isinstance(found, Failure):
                 log.error("rule failed", rule=found.rule, version=found.rule_version, **told(found.error))
                 found = found.finding()

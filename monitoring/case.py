@@ -13,10 +13,12 @@ from monitoring.readings import Reading
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What `hub` tells about a person. *pregnant* and an age under 16 silence NEWS2, which is not made for them."""
+    """What `hub` tells about a person. *pregnant* and an age under 16 silence NEWS2, which is not made for them.
+    *hub_id*: the home hub, whose rules watch them."""
 
     birth_date: date | None = None
     pregnant: bool = False
+    hub_id: str | None = None
 
 
 class Reason(TypedDict):

@@ -56,6 +56,13 @@ def applies(rule: Rule, case: Case) -> bool:
     return False
 
 
+def looking(rules: Sequence[Rule], new: Sequence[Reading]) -> Sequence[Rule]:
+    """*rules* without those that look at certain readings of the day only, of which none is *new*."""
+    if all(rule.looks is None for rule in rules):
+        return rules
+    return [rule for rule in rules if rule.looks is None or any(map(rule.looks, new))]
+
+
 def window(measures: Iterable[str], orders: Mapping[str, Order], rules: Sequence[Rule] = RULES) -> dict[str, timedelta]:
     """How far back each measure must be known to evaluate new readings of *measures* for a person with *orders*."""
     back: dict[str, timedelta] = {}

@@ -11,7 +11,9 @@ from monitoring.case import Case, Verdict, worst
 class Kind(Protocol):
     """A frozen dataclass with its parameters as fields. Pure: what it says follows from the case alone.
 
-    `triggers` are the measures whose new reading makes it look, `needs` how far back it looks at each measure.
+    `triggers` are the measures whose new reading makes it look, `needs` how far back it looks at each measure. One that
+    needs much of the past may also have `looks(reading)`, and look at few readings of the day: the past is fetched for
+    those alone, and its `evaluate` must be silent at the others.
     """
 
     @property

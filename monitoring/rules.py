@@ -18,6 +18,7 @@ from monitoring.extents import Side
 from monitoring.kind import Kind, WorstOf
 from monitoring.limits import INFORMATION
 from monitoring.measures import AGREED, MEASURES
+from monitoring.readings import Reading
 from monitoring.trend import Slope
 
 CLINICAL, OPERATIONAL = "clinical", "operational"
@@ -30,7 +31,7 @@ class Rule:
     `personal` rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no
     worse, readings closer than this to the last refresh add nothing, since a sensor that reads every three minutes
     would rewrite the flag each time. A rule that is not `on` watches nobody until a hub switches it on. `triggers`,
-    `needs` and `evaluate` are those of `how`, kept here because every reading asks for them.
+    `needs`, `evaluate` and `looks` are those of `how`, kept here because every reading asks for them.
     """
 
     id: str
@@ -46,10 +47,12 @@ class Rule:
     triggers: frozenset[str] = field(init=False, compare=False)
     needs: Mapping[str, timedelta] = field(init=False, compare=False)
     evaluate: Callable[[Case], Verdict | None] = field(init=False, compare=False, repr=False)
+    looks: Callable[[Reading], bool] | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("triggers", "needs", "evaluate"):
             object.__setattr__(self, name, getattr(self.how, name))
+        object.__setattr__(self, "looks", getattr(self.how, "looks", None))
 
 
 @dataclass(frozen=True, slots=True)

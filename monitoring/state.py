@@ -8,11 +8,14 @@ import psycopg
 
 from monitoring import evaluation
 from monitoring.case import Case, Facts
+from monitoring.in_force import ONLY_SHIPPED, RulesInForce
 from monitoring.limits import COLUMNS, Limits, Order
 from monitoring.readings import Reading
+from monitoring.rules import Rule
 
-MOST = 2000
-"""Readings of one measure that a case looks at. A sensor that reads every three minutes makes 480 a day."""
+MOST = 7000
+"""Readings of one measure that a case looks at: two weeks of a sensor that reads every three minutes. Hardly any rule
+looks further back than a day where so much is measured (see `evaluation.window`)."""
 
 NOBODY = Facts()
 
@@ -22,8 +25,10 @@ async def load_cases(
     new: Sequence[Reading],
     now: datetime,
     facts: Mapping[str, Facts] | None = None,
+    in_force: RulesInForce = ONLY_SHIPPED,
 ) -> dict[str, Case]:
-    """The case of every person with a new reading that may alarm. *new* may be in the database already or not yet."""
+    """The case of every person with a new reading that may alarm, with as much of the past as the rules *in_force* for
+    them look at. *new* may be in the database already or not yet."""
     by_patient: dict[str, list[Reading]] = {}
     for reading in new:
         if now - reading.at <= evaluation.LATE:
@@ -31,7 +36,9 @@ async def load_cases(
     if not by_patient:
         return {}
     orders = await load_orders(pg, list(by_patient), telling=True)
-    earlier = await _earlier(pg, by_patient, orders)
+    known = facts or {}
+    rules = {one: in_force.of(one, known.get(one, NOBODY).hub_id) for one in by_patient}
+    earlier = await _earlier(pg, by_patient, orders, rules)
     cases: dict[str, Case] = {}
     for patient_id, readings in by_patient.items():
         found = evaluation.case(
@@ -39,7 +46,7 @@ async def load_cases(
             readings,
             earlier.get(patient_id, ()),
             now,
-            (facts or {}).get(patient_id, NOBODY),
+            known.get(patient_id, NOBODY),
             orders.get(patient_id, {}),
         )
         if found is not None:
@@ -71,6 +78,7 @@ async def _earlier(
     pg: psycopg.AsyncConnection[Any],
     by_patient: Mapping[str, Sequence[Reading]],
     orders: Mapping[str, Mapping[str, Order]],
+    rules: Mapping[str, Sequence[Rule]],
 ) -> dict[str, list[Reading]]:
     """What the rules need of each person. Most people of a batch need the same, so a need is sent once and joined.
 
@@ -79,7 +87,8 @@ async def _earlier(
     needs: dict[frozenset[tuple[str, float]], int] = {}
     people: list[tuple[str, int, float]] = []
     for patient_id, readings in by_patient.items():
-        windows = evaluation.window({one.measure for one in readings}, orders.get(patient_id, {}))
+        looking = evaluation.looking(rules[patient_id], readings)
+        windows = evaluation.window({one.measure for one in readings}, orders.get(patient_id, {}), looking)
         if windows:
             need = frozenset((measure, back.total_seconds()) for measure, back in windows.items())
             first = min(one.at for one in readings).timestamp()

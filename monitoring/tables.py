@@ -158,6 +158,25 @@ pause = Table(
     Index("pause_device", "device_id", postgresql_where=text("device_id IS NOT NULL")),
 )
 
+# The PlanDefinitions that are rules of a hub; who evaluates keeps the live ones at hand (see `rule_projection`).
+local_rule = Table(
+    "local_rule",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("key", Name, nullable=False, comment="what flags of all its versions are filed under"),
+    Column("version", Integer, nullable=False),
+    Column("hub_id", Name, nullable=False),
+    Column("status", Name, nullable=False, comment="draft | active | retired"),
+    Column("name", Text, nullable=False),
+    Column("who", Name, nullable=False, comment="one of monitoring.local_rules.WHO"),
+    Column("terms", ARRAY(Name), nullable=False, comment="what search rows of those hold whom it watches"),
+    Column("measure", Name),
+    Column("resource", Text, nullable=False),
+    Index("local_rule_version", "key", "version", unique=True),
+    Index("local_rule_live", "key", unique=True, postgresql_where=text("status = 'active'")),
+    Index("local_rule_hub", "hub_id", "status"),
+)
+
 # The typed face of the FHIR Flag with the same id.
 flag = Table(
     "flag",

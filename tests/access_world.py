@@ -21,22 +21,22 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 # m: about the person in whose care the actor is   o: about another person   n: about nobody   -: nothing at all
 # A type whose rows are all about nobody shows its n only.
 EXPECTED = """
-                        identity consent plan monitoring triage clinical referral messages device directory staff definition financial audit operations subscription
-care-coordinator        m        m       m    m          m      m        m        m        mn     mn        mn    mn         -         -     -          -
-health-coach            m        m       m    m          m      m        m        m        m      mn        mn    mn         -         -     -          -
-clinician               m        m       m    m          m      m        m        m        mn     mn        mn    mn         -         -     -          -
-practice-staff          m        m       m    m          m      m        m        m        m      mn        mn    mn         -         -     -          -
-social-worker           m        m       m    -          -      -        m        m        -      mn        mn    mn         -         -     -          -
-voluntary-worker        -        -       -    -          -      -        -        -        -      n         -     n          -         -     -          -
-patient                 m        m       m    m          -      m        m        m        m      mn        -     mn         -         -     -          -
-carer                   m        -       m    m          -      -        m        -        m      mn        -     mn         -         -     -          -
-device                  -        -       -    -          -      -        -        -        -      -         -     -          -         -     -          -
-ehr-system              mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       -     -          -
-information-governance  -        mon     -    -          -      -        -        -        -      mon       mon   mon        -         mon   -          n
-operations              -        -       -    -          -      -        -        -        mon    mon       mon   mon        -         -     mon        n
-administrator           mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       mon   mon        n
-importer                mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       mon   mon        n
-engine                  mo       mo      mo   mo         mo     -        mo       mo       mon    mon       mon   mon        -         -     -          -
+                        identity consent plan monitoring triage clinical referral messages device directory staff definition financial audit operations subscription protocol
+care-coordinator        m        m       m    m          m      m        m        m        mn     mn        mn    mn         -         -     -          -   mn
+health-coach            m        m       m    m          m      m        m        m        m      mn        mn    mn         -         -     -          -   mn
+clinician               m        m       m    m          m      m        m        m        mn     mn        mn    mn         -         -     -          -   mn
+practice-staff          m        m       m    m          m      m        m        m        m      mn        mn    mn         -         -     -          -   mn
+social-worker           m        m       m    -          -      -        m        m        -      mn        mn    mn         -         -     -          -   mn
+voluntary-worker        -        -       -    -          -      -        -        -        -      n         -     n          -         -     -          -   n
+patient                 m        m       m    m          -      m        m        m        m      mn        -     mn         -         -     -          -   mn
+carer                   m        -       m    m          -      -        m        -        m      mn        -     mn         -         -     -          -   mn
+device                  -        -       -    -          -      -        -        -        -      -         -     -          -         -     -          -   -
+ehr-system              mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       -     -          -   mon
+information-governance  -        mon     -    -          -      -        -        -        -      mon       mon   mon        -         mon   -          n   mon
+operations              -        -       -    -          -      -        -        -        mon    mon       mon   mon        -         -     mon        n   mon
+administrator           mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       mon   mon        n   mon
+importer                mon      mon     mon  mon        mon    mon      mon      mon      mon    mon       mon   mon        mon       mon   mon        n   mon
+engine                  mo       mo      mo   mo         mo     -        mo       mo       mon    mon       mon   mon        -         -     -          -   mon
 """  # noqa: E501
 # Types of which a role sees only rows that name it.
 NAMED = {

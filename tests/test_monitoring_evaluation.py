@@ -9,15 +9,19 @@ from monitoring_cases import NOW, case, days, hours, reading
 from msgspec import structs
 
 from monitoring import evaluation
-from monitoring.case import Case, Failure, Finding
+from monitoring.case import Case, Failure, Finding, Verdict
 from monitoring.evaluation import LATE, evaluate, window
 from monitoring.limits import Limits, Order
+from monitoring.news2 import EarlyWarning
 from monitoring.readings import CHECK, NO_TIME, SANDBOX, WRONG
 from monitoring.rules import BY_ID, RULES, Rule
 
 
-def broken(_: Case) -> None:
-    raise ZeroDivisionError("in a rule")
+class Broken(EarlyWarning):
+    """A kind with a mistake in it."""
+
+    def evaluate(self, case: Case) -> Verdict | None:
+        raise ZeroDivisionError("in a rule")
 
 
 class TestCase:
@@ -59,13 +63,13 @@ class TestCase:
 
 class TestFailure:
     def test_one_failing_rule_silences_no_other(self) -> None:
-        bad = replace(BY_ID["news2"], evaluate=broken)
+        bad = replace(BY_ID["news2"], how=Broken())
         failure, finding = evaluate(case(reading("spo2", 91)), [bad, BY_ID["oximetry-at-home"]])
         assert isinstance(failure, Failure) and isinstance(failure.error, ZeroDivisionError)
         assert isinstance(finding, Finding) and finding.severity == 3
 
     def test_a_failure_becomes_an_operational_finding(self) -> None:
-        (failure,) = evaluate(case(reading("spo2", 91)), [replace(BY_ID["news2"], evaluate=broken)])
+        (failure,) = evaluate(case(reading("spo2", 91)), [replace(BY_ID["news2"], how=Broken())])
         assert isinstance(failure, Failure)
         finding = failure.finding()
         assert (finding.rule, finding.kind, finding.severity) == ("failed-news2", "operational", 2)

@@ -1900,6 +1900,26 @@ CREATE INDEX pause_patient ON pause (patient_id, until);
 COMMENT ON COLUMN pause.id IS 'of the ServiceRequest that says so';
 COMMENT ON COLUMN pause.device_id IS 'the device that it is about; null: the person';
 COMMENT ON COLUMN pause.measures IS 'keys of monitoring.measures.MEASURES; null: all';
+CREATE TABLE local_rule (
+	id TEXT COLLATE "C" NOT NULL,
+	key TEXT COLLATE "C" NOT NULL,
+	version INTEGER NOT NULL,
+	hub_id TEXT COLLATE "C" NOT NULL,
+	status TEXT COLLATE "C" NOT NULL,
+	name TEXT NOT NULL,
+	who TEXT COLLATE "C" NOT NULL,
+	terms TEXT[] COLLATE "C" NOT NULL,
+	measure TEXT COLLATE "C",
+	resource TEXT NOT NULL,
+	PRIMARY KEY (id)
+);
+CREATE INDEX local_rule_hub ON local_rule (hub_id, status);
+CREATE UNIQUE INDEX local_rule_live ON local_rule (key) WHERE status = 'active';
+CREATE UNIQUE INDEX local_rule_version ON local_rule (key, version);
+COMMENT ON COLUMN local_rule.key IS 'what flags of all its versions are filed under';
+COMMENT ON COLUMN local_rule.status IS 'draft | active | retired';
+COMMENT ON COLUMN local_rule.who IS 'one of monitoring.local_rules.WHO';
+COMMENT ON COLUMN local_rule.terms IS 'what search rows of those hold whom it watches';
 CREATE TABLE flag (
 	id TEXT COLLATE "C" NOT NULL,
 	version INTEGER NOT NULL,

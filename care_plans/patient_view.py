@@ -103,12 +103,11 @@ def patient_plan(
     hub_name: str,
     hub_phone: str | None,
     hub_hours: str | None,
-    readings_watched: bool = False,
 ) -> PatientPlan:
     """The plan in the person's words.
 
-    *hub_hours* in words, such as "Monday to Friday, 9am to 5pm"; *readings_watched* only when somebody looks at
-    readings day and night. *updated* is when this version was written, so that an old plan says its age.
+    *hub_hours* in words, such as "Monday to Friday, 9am to 5pm". *updated* is when this version was written, so that an
+    old plan says its age.
     """
     today = now.astimezone(LONDON).date()
     patient = f"Patient/{plan.patient_id}"
@@ -126,7 +125,7 @@ def patient_plan(
         past_goals=tuple(past),
         actions_mine=tuple(_action(activity, "You") for activity in mine if activity.what),
         actions_others=tuple(_action(activity, _who(activity, roles)) for activity in others if activity.what),
-        worse=worse(plan, hub_name, hub_phone, hub_hours, readings_watched),
+        worse=worse(plan, hub_name, hub_phone, hub_hours),
         review=_review(plan.next_review, today),
         agreed=_agreed(plan, patient),
         updated=f"Last changed on {long_date(updated.astimezone(LONDON).date())}.",
@@ -134,17 +133,18 @@ def patient_plan(
     )
 
 
-def worse(plan: Plan | None, hub_name: str, hub_phone: str | None, hub_hours: str | None, watched: bool) -> Worse:
+def worse(
+    plan: Plan | None, hub_name: str, hub_phone: str | None, hub_hours: str | None, present: str | None = None
+) -> Worse:
     """What stands at the foot of every page of the person, plan or no plan.
 
-    Nobody is told that readings are watched when they are not: without *watched* the sentence says so, and without
-    hours no hours are promised.
+    Nobody is told that readings are watched when they are not: the hours are named, and without hours none are
+    promised. *present* says whether somebody looks now, for pages that are read at once; a letter that is printed has
+    no now.
     """
     ring = f"ring {hub_name} on {hub_phone}" if hub_phone else f"contact {hub_name}"
     open_when = f" We are open {hub_hours}." if hub_hours else ""
-    if watched:
-        readings = "Our team looks at your readings day and night. If you feel unwell, do not wait for us to call."
-    elif hub_hours:
+    if hub_hours:
         readings = f"We only look at your readings when we are open: {hub_hours}. Do not wait for us to call."
     else:
         readings = "Nobody looks at your readings all the time. Do not wait for us to call."
@@ -153,7 +153,7 @@ def worse(plan: Plan | None, hub_name: str, hub_phone: str | None, hub_hours: st
         emergency="Call 999 if you have chest pain, cannot breathe, or think your life is in danger.",
         urgent="Call 111, or go to 111.nhs.uk, if you need help now but it is not an emergency.",
         hub=f"For anything else, {ring}.{open_when}",
-        readings=readings,
+        readings=f"{readings} {present}" if present else readings,
     )
 
 

@@ -52,10 +52,6 @@ class Settings(BaseSettings):
     subscription_networks: str | None = Field(
         default=None, description="Private networks that notifications may go to, comma-separated: 10.1.0.0/16."
     )
-    hub_hours: str = Field(
-        default="Monday to Friday, 9am to 5pm",
-        description="When staff look at readings, in the words that patients read.",
-    )
 
     @field_validator("database_url")
     @classmethod

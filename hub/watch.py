@@ -104,7 +104,7 @@ async def evaluate(
     # Never released, which would be one more statement for every batch: it ends with the transaction.
     await tx.pg.execute("SAVEPOINT evaluation")
     try:
-        findings = await _findings(tx, new, now, await facts_of(tx, people, now) if facts is None else facts)
+        findings = await findings_of(tx, new, now, await facts_of(tx, people, now) if facts is None else facts)
     except Exception as error:  # the reading outweighs whatever this was: it is logged, flagged, and people look
         await tx.pg.execute("ROLLBACK TO SAVEPOINT evaluation")
         log.error("evaluation failed", people=len(people), **told(error))

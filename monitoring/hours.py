@@ -80,6 +80,18 @@ class Hours:
     def open_at(self, at: datetime) -> bool:
         return self.opens(at) == at
 
+    def closes(self, at: datetime) -> datetime | None:
+        """When the span ends in which it is open *at*; None when it is closed then, or does not close at all."""
+        until = None
+        for start, end in self._spans(at):
+            if start > (until or at):
+                break
+            if end > at:
+                until = end
+            if end - at > timedelta(days=7):
+                return None
+        return until
+
     def after(self, start: datetime, delay: timedelta) -> datetime | None:
         """When *delay* of open time has passed since *start*; None when that is beyond FURTHEST."""
         left = delay
@@ -94,12 +106,14 @@ class Hours:
         return [self.day(first + timedelta(days=number)) for number in range(days)]
 
     def words(self) -> str | None:
-        """`Monday to Friday, 9am to 5pm`; None when it never opens."""
-        if all(spans == ((0, MIDNIGHT),) for spans in self.week):
+        """`Monday to Friday, 9am to 5pm, but not on bank holidays`; None when it never opens."""
+        if all(spans == ((0, MIDNIGHT),) for spans in self.week) and not self.bank_holidays:
             return "every day, day and night"
         groups = [(spans, [number for number, _ in found]) for spans, found in groupby(enumerate(self.week), _spans_of)]
         said = [f"{_days(numbers)}, {' and '.join(span(one) for one in spans)}" for spans, numbers in groups if spans]
-        return "; ".join(said) or None
+        if not said:
+            return None
+        return "; ".join(said) + (", but not on bank holidays" if self.bank_holidays else "")
 
     def _spans(self, since: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Open spans from the day of *since* on, as instants."""

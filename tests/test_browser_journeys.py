@@ -284,9 +284,9 @@ class TestPatient:
             await page.click("text=Add a reading")
             await page.fill("#reading-peak-flow", "410")
             await page.click("text=Save reading")
-            await expect(page.locator("h1")).to_have_text("Saved. Thank you.")
+            await expect(page.locator("h1")).to_have_text("Received. Thank you.")
             await expect(page.locator("main")).to_contain_text("410 L/min")
-            await expect(page.locator("main")).to_contain_text("Nothing here asks you to do something now")
+            await expect(page.locator("main")).to_contain_text("That does not mean that all is well")
             await page.click("text=Back to my page")
             await expect(page.locator("main")).to_contain_text("410 L/min")
 

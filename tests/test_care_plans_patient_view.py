@@ -148,8 +148,10 @@ class TestHazardFalseReassuranceOutOfHours:
         assert "Nobody looks at your readings all the time" in found.readings
         assert "open" not in found.hub
 
-    def test_day_and_night_only_when_it_is_so(self) -> None:
-        assert "day and night" in shown(made(), readings_watched=True).worse.readings
+    def test_what_is_printed_says_nothing_about_now_and_a_page_does(self) -> None:
+        now = "Nobody is looking at your readings now."
+        assert now not in shown(made()).worse.readings
+        assert worse(made(), "Yeovil hub", None, HOURS, now).readings.endswith(now)
 
 
 class TestHazardStalePlanUsedInCrisis:

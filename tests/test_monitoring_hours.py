@@ -47,6 +47,16 @@ class TestOpen:
         assert shut.day(date(2026, 11, 24)).why == "Training"
 
 
+class TestCloses:
+    def test_at_the_end_of_the_span(self) -> None:
+        assert DEFAULT.closes(FRIDAY) == utc(2026, 11, 20, 17)
+        assert DEFAULT.closes(utc(2026, 11, 21, 12)) is None and ALWAYS.closes(FRIDAY) is None
+
+    def test_midnight_does_not_close_a_hub_that_works_through_it(self) -> None:
+        through = Hours((((0, MIDNIGHT),), ((0, 420),), *((),) * 5), bank_holidays=False)
+        assert through.closes(utc(2026, 11, 23, 12)) == utc(2026, 11, 24, 7)
+
+
 class TestClock:
     def test_four_hours_of_a_friday_afternoon_end_on_monday(self) -> None:
         assert DEFAULT.after(FRIDAY, timedelta(hours=4)) == utc(2026, 11, 23, 12, 50)
@@ -64,10 +74,10 @@ class TestClock:
 
 class TestWords:
     def test_as_patients_read_them(self) -> None:
-        assert DEFAULT.words() == "Monday to Friday, 9am to 5pm"
+        assert DEFAULT.words() == "Monday to Friday, 9am to 5pm, but not on bank holidays"
         assert ALWAYS.words() == "every day, day and night"
         assert NEVER.words() is None
-        odd = Hours((*((OFFICE,),) * 4, ((540, 750),), ((600, 720),), ()))
+        odd = Hours((*((OFFICE,),) * 4, ((540, 750),), ((600, 720),), ()), bank_holidays=False)
         assert odd.words() == "Monday to Thursday, 9am to 5pm; Friday, 9am to 12:30pm; Saturday, 10am to midday"
 
     @pytest.mark.parametrize(("minutes", "said"), [(0, "midnight"), (60, "1am"), (810, "1:30pm"), (1440, "midnight")])

@@ -27,8 +27,9 @@ from hub.pages.plan import letter_of
 from hub.pages.records import Kept
 from hub.pages.rendering import page
 from hub.pages.trends import charts_of
-from monitoring import evaluation, state
-from monitoring.case import Finding
+from monitoring.cover import Cover, load_cover
+from monitoring.doubts import Doubt, doubts
+from monitoring.feedback import feedback, watching
 from monitoring.measures import MEASURES
 from monitoring.readings import readings as typed_readings
 from monitoring.state import load_orders
@@ -73,6 +74,7 @@ class Own:
     own: bool
     now: datetime
 
+    cover: Cover
     def context(self) -> dict[str, Any]:
         which = f"?for={self.person.patient_id}" if self.everyone else ""
         return {
@@ -91,9 +93,9 @@ async def own_record(request: Request, tx: Tx, actor: Actor) -> Own:
     person = await persons.find(tx.pg, actor, patient_id)
     kept = await records.current_plan(tx.pg, actor, patient_id)
     hub = await records.hub_of(tx.pg, person.hub_id)
-    # Nobody here is told that readings are watched: hubs look at them in their hours.
-    advice = worse(kept.plan if kept else None, hub.name, hub.phone, runtime(request).settings.hub_hours, False)
-    return Own(person, everyone, kept, advice, actor.reference == person.reference, now)
+    cover = (await load_cover(tx.pg, [person.hub_id]))[person.hub_id]
+    advice = worse(kept.plan if kept else None, hub.name, hub.phone, cover.hours.words(), watching(cover, now))
+    return Own(person, everyone, kept, advice, actor.reference == person.reference, now, cover)
 
 
 @router.get("/me")
@@ -211,7 +213,7 @@ async def plan(request: Request) -> Response:
         kept, person, letter = mine.kept, mine.person, None
         changes = await _changes(tx, actor, kept)
         if kept is not None:
-            letter = await letter_of(tx, actor, person, kept, mine.now, runtime(request).settings.hub_hours)
+            letter = await letter_of(tx, actor, person, kept, mine.now)
             await queries.mark_read(tx.pg, kept.plan.id, actor.reference, kept.version, mine.now)
             await notices.see(tx.pg, actor, person.patient_id, notices.PLANS)
     await runtime(request).reads.record(persons.looked(actor, person.patient_id, "my plan", "CarePlan"))
@@ -293,14 +295,13 @@ async def saved(request: Request) -> Response:
             for reading in typed_readings(observation, mine.now, synthetic=mine.person.synthetic)
         ]
         facts = await watch.facts_of(tx, [mine.person.patient_id], mine.now)
-        cases = await state.load_cases(tx.pg, taken, mine.now, facts)
-        findings = [
-            finding for case in cases.values() for finding in evaluation.evaluate(case) if isinstance(finding, Finding)
-        ]
+        findings = await watch.findings_of(tx, taken, mine.now, facts)
+        doubtful: list[Doubt] = []
+        for one in observations:
+            doubtful += doubts(one, [reading for reading in taken if reading.observation_id == one["id"]], mine.now)
     await runtime(request).reads.record(
         persons.looked(actor, mine.person.patient_id, "my readings", "Observation", "search")
     )
-    worst = max((finding.severity for finding in findings), default=0)
     return page(
         request,
         "saved.html",
@@ -314,7 +315,6 @@ async def saved(request: Request) -> Response:
             }
             for one in taken
         ],
-        worst=worst,
-        advice=list(dict.fromkeys(finding.advice for finding in findings if finding.advice)),
+        feedback=feedback(findings, doubtful, mine.cover, mine.now),
         **mine.context(),
     )

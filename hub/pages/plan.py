@@ -25,6 +25,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.person import Person
 from hub.pages.records import Kept
 from hub.pages.rendering import fresh, page
+from monitoring.cover import load_cover
 
 router = APIRouter(route_class=PageRoute)
 
@@ -38,7 +39,7 @@ async def read(request: Request, patient_id: str) -> Response:
         person = await persons.find(tx.pg, actor, patient_id)
         kept = await records.current_plan(tx.pg, actor, patient_id)
         approved = await records.approved(tx.pg, patient_id, now)
-        letter = await letter_of(tx, actor, person, kept, now, runtime(request).settings.hub_hours) if kept else None
+        letter = await letter_of(tx, actor, person, kept, now) if kept else None
         before = await queries.mark_read(tx.pg, kept.plan.id, actor.reference, kept.version, now) if kept else None
         changes = await _since(tx, kept, before) if kept else []
         author = (await boards.names(tx.pg, {kept.author})).get(kept.author) if kept else None
@@ -65,7 +66,7 @@ async def read(request: Request, patient_id: str) -> Response:
     )
 
 
-async def letter_of(tx: Tx, actor: Actor, person: Person, kept: Kept, now: datetime, hours: str) -> PatientPlan:
+async def letter_of(tx: Tx, actor: Actor, person: Person, kept: Kept, now: datetime) -> PatientPlan:
     """The plan in the person's words, as they and the staff read it."""
     hub = await records.hub_of(tx.pg, person.hub_id)
     return patient_plan(
@@ -75,7 +76,7 @@ async def letter_of(tx: Tx, actor: Actor, person: Person, kept: Kept, now: datet
         kept.updated,
         hub_name=hub.name,
         hub_phone=hub.phone,
-        hub_hours=hours,
+        hub_hours=(await load_cover(tx.pg, [person.hub_id]))[person.hub_id].hours.words(),
     )
 
 

@@ -194,7 +194,7 @@ class _Holder:
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
-_SANDBOX = _Holder(SANDBOX_PERSON, None, None, "active", True, None, True, None, False)
+_SANDBOX = _Holder(SANDBOX_PERSON, None, None, "active", True, None, True, None, False, None)
 
 # Whoever holds a device now, and those before whom this batch names: what it kept of their time is theirs.
 _HOLDERS = f"""

@@ -113,13 +113,13 @@ async def hold(
         unknown = Facts("", now, can_import=can_import)
         for pair in pairs:
             care_plans.rules.check(pair, facts, unknown)
+    await rule_holds.hold(tx, actor, changes, before)
     await _limits_are_a_clinicians(tx, actor, changes, before)
     _reviews_are_to_come(actor, changes, before, now)
     pause_rules.hold(actor, changes, before, now)
     return facts
 
 
-    await rule_holds.hold(tx, actor, changes, before)
 async def _limits_are_a_clinicians(
     tx: Tx, actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored]
 ) -> None:

@@ -16,7 +16,18 @@ import psycopg
 from fhir.outcome import refuse
 from fhir.store import Sql, Visible
 from hub.identity import Actor
-from hub.roles import CHANGE_PERMISSIONS, ROLES, SHARED_AREAS, SPEAKERS, TASK_ANSWER, TYPE_AREAS, TYPE_PERMISSIONS, Role
+from hub.roles import (
+    CHANGE_PERMISSIONS,
+    ROLES,
+    SHARED_AREAS,
+    SPEAKERS,
+    STRIKE,
+    STRUCK,
+    TASK_ANSWER,
+    TYPE_AREAS,
+    TYPE_PERMISSIONS,
+    Role,
+)
 
 NOTHING: Sql | None = None
 EVERYTHING = Sql("TRUE", ())
@@ -111,6 +122,32 @@ def answers(actor: Actor, before: dict[str, Any], after: dict[str, Any]) -> bool
         and before.get("owner", {}).get("reference") in actor.subjects
         and {name for name in before | after if before.get(name) != after.get(name)} <= TASK_ANSWER
     )
+
+
+def strikes_own(actor: Actor, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether this change strikes through, or takes back striking through, what the actor wrote by hand: its status and
+    one more note in their own name, and nothing else.
+
+    So people can say that a reading they typed was wrong, and rewrite no value, no device's reading, nobody else's.
+    """
+    noted = after.get("note", [])
+    return (
+        before["resourceType"] == "Observation"
+        and "device" not in before
+        and [one.get("reference") for one in before.get("performer", ())] == [actor.reference]
+        and {name for name in before | after if before.get(name) != after.get(name)} <= STRIKE
+        and STRUCK in (before.get("status"), after.get("status"))
+        and (before.get("status") != STRUCK or _said_by(before) == actor.reference)
+        and noted[:-1] == before.get("note", [])
+        and _said_by(after) == actor.reference
+    )
+
+
+def _said_by(observation: dict[str, Any]) -> str | None:
+    """Who wrote the last note of *observation*."""
+    said: dict[str, Any] = next(reversed(observation.get("note", ())), {})
+    reference: str | None = said.get("authorReference", {}).get("reference")
+    return reference
 
 
 def check_speaker(actor: Actor, resource: dict[str, Any]) -> None:

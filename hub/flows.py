@@ -22,8 +22,9 @@ from hub import access, answers, effects, hearing, holding, intake, rules, scori
 from hub.db import Tx
 from hub.identity import Actor
 from hub.intake import Receipt, Sent
+from hub.roles import STRUCK
 from hub.subscriptions import register
-from monitoring import flags
+from monitoring import annotations, flags
 from monitoring.limits import Order, to_service_request
 from monitoring.outcomes import OUTCOMES
 from monitoring.states import ACKNOWLEDGED, RESOLVED, UNDO
@@ -243,16 +244,48 @@ async def _flag(tx: Tx, actor: Actor, flag_id: str) -> tuple[Stored, flags.Flag]
 
 
 async def mark_wrong(tx: Tx, actor: Actor, observation_id: str, why: str) -> Written:
-    """A reading was wrong: it stays in the record, struck through with who and why, and no rule looks at it again."""
-    demand(actor, "reading.correct")
+    """A reading (or a note) was wrong: it stays in the record, struck through with who and why, and no rule looks at it
+    again. Whoever wrote it by hand may say so, and whoever may correct readings (`rules.permit`)."""
     if not why.strip():
-        raise refuse(422, "required", "Say why the reading is wrong.", "Observation.note")
+        raise refuse(422, "required", "Say why it is wrong.", "Observation.note")
     stored = await _stored(tx, actor, "Observation", observation_id)
+    return await _strike(tx, actor, stored, STRUCK, why)
+
+
+async def mark_right(tx: Tx, actor: Actor, observation_id: str, why: str) -> Written:
+    """Take back `mark_wrong`: the reading has the status that it had before, and rules look at it as when it came."""
+    if not why.strip():
+        raise refuse(422, "required", "Say why it is right after all.", "Observation.note")
+    stored = await _stored(tx, actor, "Observation", observation_id)
+    if _body(stored).get("status") != STRUCK:
+        raise refuse(409, "conflict", "It is not struck through.", "Observation.status")
+    rows = await tx.pg.execute(
+        "SELECT body::json ->> 'status' FROM resource_version WHERE type = 'Observation' AND id = %s"
+        " AND body::json ->> 'status' <> %s ORDER BY version DESC LIMIT 1",
+        (observation_id, STRUCK),
+    )
+    row = await rows.fetchone()
+    return await _strike(tx, actor, stored, row[0] if row else "amended", why)
+
+
+async def _strike(tx: Tx, actor: Actor, stored: Stored, status: str, why: str) -> Written:
     body = _body(stored)
     now = datetime.now(UTC)
     note = {"authorReference": {"reference": actor.reference}, "time": now.isoformat(), "text": why.strip()}
-    changed = {**body, "status": "entered-in-error", "note": [*body.get("note", ()), note]}
+    changed = {**body, "status": status, "note": [*body.get("note", ()), note]}
     return await _update(tx, actor, changed, stored.version, now)
+
+
+async def write_note(tx: Tx, actor: Actor, patient_id: str, at: datetime, text: str) -> Written:
+    """A note beside the readings of a person, about the instant *at* (aware)."""
+    demand(actor, "reading.write")
+    if not text.strip():
+        raise refuse(422, "required", "Write what happened.", "Observation.value")
+    if len(text) > annotations.LONGEST:
+        limit = f"A note has at most {annotations.LONGEST} characters. Longer things belong into the plan or a message."
+        raise refuse(422, "too-long", limit, "Observation.value")
+    made = annotations.to_observation(patient_id, at, text.strip(), actor.reference, actor.name)
+    return await _create(tx, actor, made | {"id": new_id()})
 
 
 async def set_limits(tx: Tx, actor: Actor, order: Order) -> Written:

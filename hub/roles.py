@@ -135,6 +135,10 @@ TASK_ANSWER = frozenset(
     {"meta", "status", "statusReason", "businessStatus", "note", "output", "executionPeriod", "lastModified"}
 )
 
+# What whoever wrote a reading by hand may change in it, without the permission above: that it was wrong, and why.
+STRUCK = "entered-in-error"
+STRIKE = frozenset({"status", "note"})
+
 # Where a resource says who speaks. Patients, carers and devices may put only themselves there.
 SPEAKERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -47,7 +47,8 @@ async def permit(tx: Tx, actor: Actor, changes: Sequence[Change], before: Mappin
             raise _unknown(change)
         # Sending the same again changes nothing: whoever may add it may repeat it.
         if not access.may_write(actor, change.type, linked, new) and not (
-            access.may_write(actor, change.type, linked) and _same(stored, change.resource)
+            access.may_write(actor, change.type, linked)
+            and (_same(stored, change.resource) or _struck(actor, stored, change.resource))
         ):
             raise refuse(403, "forbidden", f"Your role ({actor.role}) may not write {change.type}.", change.type)
         if change.resource is not None:
@@ -74,6 +75,11 @@ def _unknown(change: Change) -> Refusal:
 def _answered(actor: Actor, stored: Stored | None, resource: JSON | None) -> bool:
     before = stored.resource if stored is not None else None
     return before is not None and resource is not None and access.answers(actor, before, resource)
+
+
+def _struck(actor: Actor, stored: Stored | None, resource: JSON | None) -> bool:
+    before = stored.resource if stored is not None else None
+    return before is not None and resource is not None and access.strikes_own(actor, _bare(before), _bare(resource))
 
 
 def _same(stored: Stored | None, resource: JSON | None) -> bool:

@@ -29,6 +29,7 @@ class Annotation:
     text: str
     by: str
     struck: str | None
+    struck_by: str | None
 
 
 def to_observation(patient_id: str, at: datetime, text: str, by: str, name: str | None) -> JSON:
@@ -51,13 +52,14 @@ def annotation(observation: JSON) -> Annotation | None:
     if not text or not effective or "T" not in effective:
         return None
     performer: JSON = next(iter(observation.get("performer", ())), {})
-    struck = None
+    last: JSON | None = None
     if observation.get("status") == "entered-in-error":
-        struck = next((note.get("text", "") for note in reversed(observation.get("note", ()))), "")
+        last = next(reversed(observation.get("note", ())), {})
     return Annotation(
         observation.get("id", ""),
         datetime.fromisoformat(effective),
         text,
         performer.get("reference") or performer.get("display") or "unknown",
-        struck,
+        last.get("text", "") if last is not None else None,
+        last.get("authorReference", {}).get("reference") if last else None,
     )

@@ -273,10 +273,10 @@ class TestReadingsByHand:
         assert refusal.value.status == 422 and refusal.value.issues[0].diagnostics
 
     def test_hazard_time_zone_the_time_written_is_london_time(self) -> None:
-        assert hand._at("2026-07-01T09:00", SUMMER) == datetime(2026, 7, 1, 8, tzinfo=UTC)
+        assert hand.moment("2026-07-01T09:00", SUMMER) == datetime(2026, 7, 1, 8, tzinfo=UTC)
         with pytest.raises(Refusal):
-            hand._at("2026-11-21T10:00", WINTER)
-        assert hand._at("", WINTER) == WINTER
+            hand.moment("2026-11-21T10:00", WINTER)
+        assert hand.moment("", WINTER) == WINTER
 
     def test_review_horizon(self) -> None:
         assert worklist.review_horizon(date(2026, 11, 21)) == date(2026, 12, 5)

@@ -140,7 +140,7 @@ class TestMarks:
         assert drawn() == ""
 
     def test_what_is_usual_is_a_band(self) -> None:
-        assert 'class="usual"' in drawn(point(ago(days=1), 95), band=Band(93, 95, 97))
+        assert 'class="usual"' in drawn(point(ago(days=1), 95), band=Band(93, 95, 97, ago(days=5), NOW))
 
 
 class TestAxes:

@@ -18,6 +18,7 @@ from hub.pages import (
     looked,
     mdt,
     me,
+    my_readings,
     notices,
     patients,
     plan,
@@ -39,7 +40,7 @@ NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 def register(app: FastAPI) -> None:
     """Add every page. The application mounts `/assets` and `/static` itself."""
-    for module in (sign_in, *BOARDS, *PERSON, me, looked):
+    for module in (sign_in, *BOARDS, *PERSON, me, my_readings, looked):
         app.include_router(module.router, include_in_schema=False)
     app.add_exception_handler(HTTPException, _unknown_address)
 

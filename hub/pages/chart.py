@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
-from hub.pages.axis import Times, Values
+from hub.pages.axis import Tick, Times, Values
 from monitoring.limits import Limits
 from monitoring.measures import Measure
 from monitoring.series import Point, runs
@@ -29,11 +29,13 @@ LEVELS = {0: "", 2: "amber", 3: "red"}
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Where this person's values usually lie: their own baseline, in the measure's unit."""
+    """Where this person's values usually lie, in the measure's unit, and the time that this says something about."""
 
     low: float
     middle: float
     high: float
+    since: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def draw(name: str, lines: Sequence[Line], times: Times, alerts: Sequence[Mark],
     inner = [f'<rect class="paper" width="{ACROSS}" height="{HEIGHT}"/>', _grid(times, values)]
     outer = [_labels(times, values)]
     for number, line in enumerate(lines):
-        inner += [_usual(line, values), *_limit_lines(line, values)]
+        inner += [_usual(line, times, values), *_limit_lines(line, values)]
         outer += _limit_words(line, values)
         inner += _readings(line, number, times, values)
     inner += [_ruler(times, event) for event in events]
@@ -138,14 +140,15 @@ def _grid(times: Times, values: Values) -> str:
     return f'<path class="grid" d="{across}{down}"/>'
 
 
-def _usual(line: Line, values: Values) -> str:
+def _usual(line: Line, times: Times, values: Values) -> str:
     if line.band is None:
         return ""
+    start, end = max(0.0, _x(times, line.band.since)), min(float(ACROSS), _x(times, line.band.until))
     top, bottom = values.place(line.band.high), values.place(line.band.low)
     middle = values.place(line.band.middle)
     return (
-        f'<rect class="usual" x="0" y="{top:.1f}" width="{ACROSS}" height="{max(1.0, bottom - top):.1f}"/>'
-        f'<path class="usual-middle" d="M0 {middle:.1f}H{ACROSS}"/>'
+        f'<rect class="usual" x="{start:.1f}" y="{top:.1f}" width="{end - start:.1f}" height="{bottom - top:.1f}"/>'
+        f'<path class="usual-middle" d="M{start:.1f} {middle:.1f}H{end:.1f}"/>'
     )
 
 
@@ -213,9 +216,15 @@ def _labels(times: Times, values: Values) -> str:
     below = "".join(
         f'<text class="below{" below--first" if tick.place < 6 else " below--last" if tick.place > 94 else ""}"'
         f' x="{tick.place:.2f}%" y="{HEIGHT + 18}">{tick.label}</text>'
-        for tick in times.ticks()
+        for tick in _apart(times.ticks())
     )
     return f'<g aria-hidden="true">{beside}{below}</g>'
+
+
+def _apart(ticks: list[Tick]) -> list[Tick]:
+    """Without the last one when it would run into the one before: at the edge it is written to the left."""
+    crowded = len(ticks) > 1 and ticks[-1].place > 94 and ticks[-1].place - ticks[-2].place < 22
+    return ticks[:-1] if crowded else ticks
 
 
 def _limit_words(line: Line, values: Values) -> list[str]:
@@ -262,8 +271,9 @@ def _event(times: Times, mark: Mark) -> str:
     words = escape(mark.text + (f" and {mark.count - 1} more" if mark.count > 1 else ""))
     sign = "P" if mark.kind == "plan" else "N"
     return (
-        f'<g class="event event--{mark.kind}" role="img" aria-label="{words}"><title>{words}</title>'
+        f'<a class="event event--{mark.kind}" href="{escape(mark.href or "")}" aria-label="{words}">'
+        f"<title>{words}</title>"
         f'<rect x="{times.place(mark.at):.2f}%" y="{HEIGHT - 18}" width="16" height="16" rx="2"'
         f' transform="translate(-8 0)"/>'
-        f'<text x="{times.place(mark.at):.2f}%" y="{HEIGHT - 6}">{sign}</text></g>'
+        f'<text x="{times.place(mark.at):.2f}%" y="{HEIGHT - 6}">{sign}</text></a>'
     )

@@ -62,7 +62,7 @@ async def save(tx: Tx, actor: Actor, patient_id: str, sent: Form) -> list[JSON]:
     The ids come from the form's own mark, so a form that is sent twice makes one set of readings.
     """
     now = present()
-    at = _at(sent.text("at", 40), now)
+    at = moment(sent.text("at", 40), now)
     observations = _observations(sent, patient_id, actor, at)
     if not observations:
         raise refuse(422, "required", "No number was filled in. Write at least one.")
@@ -150,7 +150,7 @@ def _such(key: str) -> str:
     return HINTS["pressure" if key in PRESSURE else key].rsplit(" ", 1)[-1]
 
 
-def _at(typed: str, now: datetime) -> datetime:
+def moment(typed: str, now: datetime) -> datetime:
     """When it was measured, in London time; now when it was left empty."""
     if not typed:
         return now.astimezone(words.LONDON)

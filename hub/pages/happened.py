@@ -1,7 +1,7 @@
 """What happened around the readings: flags, changes of plan and limits, and notes, each in one statement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +15,7 @@ from hub.identity import Actor
 from hub.pages import words
 from hub.pages.chart import Mark
 from hub.pages.period import Period
-from hub.pages.person import present
-from monitoring.annotations import CODE_KEY, Annotation, annotation
+from monitoring.annotations import CODE_KEY, annotation
 from monitoring.measures import MEASURES
 
 MOST = 200
@@ -40,19 +39,22 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A change of plan or limits (`kind` plan) or a note, with who did it. `observation_id` and `mine` of a note:
-    whether whoever reads it wrote it."""
+    """A change of plan or limits (`kind` plan) or a note, with who did it; `author` is their reference.
+
+    Of a note, `observation_id`, and `struck`: why it was wrong, where somebody (`struck_by`) said so.
+    """
 
     at: datetime
     kind: str
     text: str
     who: str
+    author: str
     observation_id: str | None = None
-    mine: bool = False
     struck: str | None = None
+    struck_by: str | None = None
 
-    def mark(self) -> Mark:
-        return Mark(self.at, self.kind, f"{words.when(self.at, present())}: {self.text} ({self.who})")
+    def mark(self, now: datetime, href: str) -> Mark:
+        return Mark(self.at, self.kind, f"{words.when(self.at, now)}: {self.text} ({self.who})", href)
 
 
 async def alerts(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[Alert]:
@@ -88,7 +90,7 @@ async def changes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[
             for version in (await queries.versions(tx.pg, plan.id))[-MOST:]:
                 if shown.since <= version.updated < shown.until:
                     text = "; ".join(change.sentence.rstrip(".") for change in version.changes[:3])
-                    found.append(Happening(version.updated, "plan", text or "Plan saved", version.author))
+                    found.append(Happening(version.updated, "plan", text or "Plan saved", "", version.author))
     if may_read(actor, "ServiceRequest"):
         rows = await tx.pg.execute(
             "SELECT v.updated, v.author, v.body FROM monitoring_limit l"
@@ -97,9 +99,13 @@ async def changes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[
             " ORDER BY v.updated DESC LIMIT %s",
             (patient_id, shown.since, shown.until, MOST),
         )
+        together: dict[tuple[datetime, str], list[str]] = {}
         for updated, author, body in await rows.fetchall():
             name = decode(body.encode()).get("code", {}).get("text") or "a measure"
-            found.append(Happening(updated, "plan", f"Monitoring or limits of {name.lower()} set", author))
+            together.setdefault((updated, author), []).append(name.lower())
+        for (updated, author), of in together.items():
+            text = f"Monitoring or limits set: {', '.join(sorted(dict.fromkeys(of)))}"
+            found.append(Happening(updated, "plan", text, "", author))
     return await _named(tx, found)
 
 
@@ -114,31 +120,21 @@ async def notes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[Ha
         prepare=False,
     )
     read = [one for (body,) in await rows.fetchall() if (one := annotation(decode(body.encode()))) is not None]
-    found = [_note(one, actor) for one in read]
-    return await _named(tx, found)
-
-
-def _note(one: Annotation, actor: Actor) -> Happening:
-    return Happening(one.at, "note", one.text, one.by, one.id, one.by == actor.reference, one.struck)
+    return await _named(
+        tx, [Happening(one.at, "note", one.text, "", one.by, one.id, one.struck, one.struck_by) for one in read]
+    )
 
 
 async def _named(tx: Tx, found: Sequence[Happening]) -> list[Happening]:
-    names = await boards.names(tx.pg, {one.who for one in found})
-    return sorted(
-        (
-            Happening(
-                one.at,
-                one.kind,
-                one.text,
-                names.get(one.who, "another system" if "/" in one.who else one.who),
-                one.observation_id,
-                one.mine,
-                one.struck,
-            )
-            for one in found
-        ),
-        key=lambda one: one.at,
-    )
+    names = await boards.names(tx.pg, {one for each in found for one in (each.author, each.struck_by)})
+
+    def name(reference: str) -> str:
+        return names.get(reference, "another system" if "/" in reference else reference)
+
+    return [
+        replace(one, who=name(one.author), struck_by=name(one.struck_by) if one.struck_by else None)
+        for one in sorted(found, key=lambda one: one.at)
+    ]
 
 
 def _instant(text: Any) -> datetime | None:

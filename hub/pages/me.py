@@ -24,6 +24,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.period import links, period
 from hub.pages.person import Latest, Person
 from hub.pages.plan import letter_of
+from hub.pages.readings import note_fields
 from hub.pages.records import Kept
 from hub.pages.rendering import page
 from hub.pages.trends import charts_of
@@ -225,11 +226,16 @@ async def plan(request: Request) -> Response:
 @router.get("/me/readings")
 async def my_readings(request: Request) -> Response:
     actor = await signed_in(request)
-    return await _readings_page(request, actor)
+    return await readings_page(request, actor)
 
 
-async def _readings_page(
-    request: Request, actor: Actor, sent: Form | None = None, problem: str | None = None
+async def readings_page(
+    request: Request,
+    actor: Actor,
+    sent: Form | None = None,
+    problem: str | None = None,
+    noted: Form | None = None,
+    note_problem: str | None = None,
 ) -> Response:
     async with transaction(request) as tx:
         mine = await own_record(request, tx, actor)
@@ -245,11 +251,11 @@ async def _readings_page(
         request,
         "my_readings.html",
         actor,
-        422 if problem else 200,
+        422 if problem or note_problem else 200,
         here="/me/readings",
         period=links("/me/readings", shown, mine.now, more),
         can_limit=False,
-        can_correct=False,
+        **note_fields(noted, note_problem),
         can_add=actor.can("reading.write"),
         **found,
         **fields,
@@ -269,7 +275,7 @@ async def add_reading(request: Request) -> Response:
     except Refusal as refusal:
         if refusal.status != 422:
             raise
-        return await _readings_page(request, actor, sent, refusal.issues[0].diagnostics)
+        return await readings_page(request, actor, sent, refusal.issues[0].diagnostics)
     shown = "&".join(f"reading={observation['id']}" for observation in saved)
     return RedirectResponse(f"/me/saved?{shown}{f'&for={patient_id}' if everyone else ''}", 303)
 

@@ -100,6 +100,8 @@ def links(here: str, shown: Period, now: datetime, more: Mapping[str, str]) -> d
         "later": None if shown.last >= today else address(onward),
         "here": here,
         "more": dict(more),
+        "self": address(shown.query),
+        "query": urlencode({**shown.query, **more}),
         "text": shown.text,
         "problem": shown.problem,
         "first": shown.first.isoformat(),

@@ -45,6 +45,7 @@ PLACES = (
     ("person.search", "/patients", "Patients"),
     ("board.mdt", "/mdt", "MDT"),
     ("device.manage", "/devices", "Devices"),
+    ("report.read", "/reports/alerts", "Reports"),
     ("audit.read", "/audit", "Audit"),
     ("emergency.review", "/emergencies", "Emergencies"),
 )
@@ -188,7 +189,9 @@ SAID = {
     "pregnancy-recorded": "Pregnancy recorded. NEWS2 is not scored until its end is recorded.",
     "pregnancy-ended": "The end is recorded. NEWS2 is scored again from the next reading.",
     "reading-saved": "Reading saved.",
-    "reading-wrong": "The reading is struck through. It stays in the record, and no rule looks at it again.",
+    "reading-wrong": "Struck through. It stays in the record, and no rule looks at it again. Its flags stay open.",
+    "reading-right": "No longer struck through. Rules look at it as when it came.",
+    "note-saved": "Note saved. It stands in the charts.",
     "emergency-opened": "Open to you for a few hours. The person is told, and your reason is looked into.",
     "emergency-reviewed": "Noted that you have looked into it.",
     "signed-out": "You have signed out.",

@@ -1,60 +1,37 @@
 """The charts of a person on one time axis, with a table under each: what the pages of staff and of the person share."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from markupsafe import Markup
 
-from fhir.wire import decode
+from fhir.outcome import refuse
 from hub import boards
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import happened, words
 from hub.pages import person as persons
 from hub.pages.axis import Times
-from hub.pages.chart import LEVELS, Line, Mark, draw
+from hub.pages.chart import Band, Line, Mark, draw
 from hub.pages.happened import Alert
 from hub.pages.period import Period
 from hub.pages.person import Latest, limit_words
+from hub.pages.reading_rows import PAIRS, Keys, keys_of, newest, readout, row, second, written_by
+from monitoring.baseline import LENGTH, Baseline, TooFew
 from monitoring.limits import Order, in_force
 from monitoring.measures import MEASURES
-from monitoring.series import Point, series
+from monitoring.series import Point, one_by_one, series, usual_of
 from monitoring.state import load_orders
 
 ROWS = 30
 """Rows of the table under a chart; the rest stands on the page of the measure."""
 
-PAIRS: Mapping[str, str] = {"systolic": "diastolic"}
-"""Two numbers of one measurement: one chart, one row."""
+PAGE = 50
+"""Rows of the page that lists the readings of a measure one by one."""
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of a table. `observations` are what one may strike through; `who` and `why` say who did."""
-
-    at: datetime
-    when: str
-    shown: str
-    level: str
-    quality: str
-    why: str | None
-    given: str | None
-    source: str
-    observation: str | None
-    mine: bool
-    who: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Who wrote an Observation, and who struck it through and why, if anybody did."""
-
-    author: str
-    name: str
-    struck: str | None
+WIDE = 2.0
+"""Spreads on either side of the middle that a band spans: of a normal distribution, 19 of 20 readings."""
 
 
 async def charts_of(
@@ -63,27 +40,33 @@ async def charts_of(
     """What `charts.html` shows. *plain* is for the person and carers: plain names, and only limits that were set for
     this person."""
     latest = {one.measure: one for one in await persons.latest(tx.pg, patient_id, now, together=False)}
-    points = await series(tx.pg, patient_id, list(latest), shown.since, shown.until)
+    points = await series(tx.pg, patient_id, list(MEASURES), shown.since, shown.until)
+    # Of a measure with nothing but wrong readings there is no latest, but they stay in sight.
+    known = [key for key in MEASURES if key in latest or points[key]]
     orders = (await load_orders(tx.pg, [patient_id])).get(patient_id, {})
     names = await boards.names(tx.pg, {order.set_by for order in orders.values()})
+    at = min(shown.until, now)
+    usual = {} if plain else await usual_of(tx.pg, patient_id, known, orders, at)
     raised = await happened.alerts(tx, actor, patient_id, shown)
     changed = await happened.changes(tx, actor, patient_id, shown)
     noted = await happened.notes(tx, actor, patient_id, shown)
-    events = [one.mark() for one in sorted([*changed, *noted], key=lambda one: one.at) if one.struck is None]
-    panels = [_keys(key, latest) for key in latest if not _second(key, latest)]
-    told = {key: newest(points, key) for key in panels}
-    written = await written_by(tx, (point.observation_id for found in told.values() for _, point, _ in found))
+    events = sorted([*changed, *noted], key=lambda one: one.at, reverse=True)
+    rulers = [one.mark(now, f"#happened-{number}") for number, one in enumerate(events) if one.struck is None]
+    panels = [keys_of(key, known) for key in known if not second(key, known)]
+    told = {keys: newest(points, keys) for keys in panels}
+    written = await written_by(tx, (point.observation_id for pairs in told.values() for _, point, _ in pairs[:ROWS]))
     charts = []
     for keys in panels:
-        lines = [_line(key, points[key], orders.get(key), plain) for key in keys]
-        marks = [_alert(one, at, actor, plain, now) for one in raised for at in _places(one, keys, shown)]
+        lines = [_line(key, points[key], orders.get(key), usual.get(key), at, plain) for key in keys]
+        marks = [_alert(one, at, keys, actor, plain, now) for one in raised for at in _places(one, keys, shown)]
         charts.append(
             _about(keys, latest, lines, orders, names, now, plain)
             | {
-                "chart": _drawn(keys, lines, Times(shown.since, shown.until), marks, events, plain),
+                "chart": _drawn(keys, lines, Times(shown.since, shown.until), marks, rulers, plain),
                 "readout": readout(keys, points, now),
+                "usual": [_usual_words(usual[key], len(keys) > 1) for key in keys if key in usual],
                 "told": _told(raised, keys, shown, now) if plain else [],
-                "rows": [_row(pair, written, lines, actor, now) for pair in told[keys][:ROWS]],
+                "rows": [row(pair, written, lines, actor, now) for pair in told[keys][:ROWS]],
                 "hidden": max(0, len(told[keys]) - ROWS),
             }
         )
@@ -92,34 +75,47 @@ async def charts_of(
         "until": round(shown.until.timestamp()),
         "charts": charts,
         "happened": [
-            {"when": words.when(one.at, now), "one": one} for one in sorted([*changed, *noted], key=lambda one: one.at)
+            {
+                "when": words.sentence(words.when(one.at, now)),
+                "one": one,
+                "strike": one.observation_id is not None
+                and one.struck is None
+                and (one.author == actor.reference or actor.can("reading.correct")),
+            }
+            for one in events
         ],
     }
 
 
+async def listed(
+    tx: Tx, actor: Actor, patient_id: str, key: str, shown: Period, after: tuple[datetime, str] | None, now: datetime
+) -> dict[str, Any]:
+    """The readings of a measure one by one, newest first, a page of them. Refusal 404 for an unknown measure."""
+    if key not in MEASURES:
+        raise refuse(404, "not-found", "There is no measure of that name.")
+    keys = (key, PAIRS[key]) if key in PAIRS else (key,)
+    found = await one_by_one(tx.pg, patient_id, keys, shown.since, shown.until, after, len(keys) * (PAGE + 1))
+    points: dict[str, list[Point]] = {one: [] for one in keys}
+    for measure, point in found:
+        points[measure].append(point)
+    pairs = newest(points, keys)
+    more = len(pairs) > PAGE
+    pairs = pairs[:PAGE]
+    orders = (await load_orders(tx.pg, [patient_id])).get(patient_id, {})
+    plain = actor.kind == "patient"
+    lines = [_line(one, points[one], orders.get(one), None, now, plain) for one in keys]
+    written = await written_by(tx, (point.observation_id for _, point, _ in pairs))
+    last = pairs[-1][1] if pairs else None
+    return {
+        "key": key,
+        "name": _name(keys, plain),
+        "unit": MEASURES[key].shown,
+        "rows": [row(pair, written, lines, actor, now) for pair in pairs],
+        "more": {"at": last.at.isoformat(), "id": last.observation_id} if more and last is not None else None,
+    }
+
+
 # -- which measures stand together -------------------------------------------------------------------------------------
-
-Keys = tuple[str, ...]
-Pair = tuple[str, Point, Point | None]
-"""The measure of the first point, the point, and the other number of the same measurement."""
-
-
-def _keys(key: str, known: Iterable[str]) -> Keys:
-    other = PAIRS.get(key)
-    return (key, other) if other in set(known) else (key,)
-
-
-def _second(key: str, known: Iterable[str]) -> bool:
-    """Whether it stands in the chart of another measure."""
-    return any(second == key and first in set(known) for first, second in PAIRS.items())
-
-
-def newest(points: Mapping[str, list[Point]], keys: Keys) -> list[Pair]:
-    """The readings of a panel, newest first, each with the other number of the same measurement."""
-    others = {(one.at, one.observation_id): one for one in (points[keys[1]] if len(keys) > 1 else ())}
-    pairs: list[Pair] = [(keys[0], one, others.pop((one.at, one.observation_id), None)) for one in points[keys[0]]]
-    pairs += [(keys[1], one, None) for one in others.values()]
-    return sorted(pairs, key=lambda pair: pair[1].at, reverse=True)
 
 
 def _name(keys: Keys, plain: bool) -> str:
@@ -131,13 +127,35 @@ def _name(keys: Keys, plain: bool) -> str:
 # -- one chart ---------------------------------------------------------------------------------------------------------
 
 
-def _line(key: str, points: list[Point], order: Order | None, plain: bool) -> Line:
+def _line(
+    key: str, points: list[Point], order: Order | None, usual: Baseline | TooFew | None, at: datetime, plain: bool
+) -> Line:
     own = order.limits if order is not None else None
     limits = in_force(key, own, order.scale if order else None)
     if plain and not (order is not None and order.personal):
         limits = None
     every = timedelta(hours=order.every_hours) if order is not None and order.every_hours else None
-    return Line(MEASURES[key], points, limits, None, every)
+    band = None
+    if isinstance(usual, Baseline):
+        low, high = _wide(usual)
+        band = Band(low, usual.centre, high, at - LENGTH, at)
+    return Line(MEASURES[key], points, limits, band, every)
+
+
+def _usual_words(usual: Baseline | TooFew, named: bool) -> str:
+    if isinstance(usual, TooFew):
+        return usual.text()
+    measure = MEASURES[usual.measure]
+    low, high = (measure.show(value) for value in _wide(usual))
+    name = f"{measure.name}: " if named else ""
+    return f"{name}{usual.text()}, mostly {low.removesuffix(measure.shown).strip()} to {high}."
+
+
+def _wide(usual: Baseline) -> tuple[float, float]:
+    """The ends of the band; there is no oxygen saturation of 101 %."""
+    least, most = MEASURES[usual.measure].plausible
+    half = WIDE * usual.spread
+    return max(least, usual.centre - half), min(most, usual.centre + half)
 
 
 def _drawn(
@@ -176,8 +194,8 @@ def _about(
     }
 
 
-def _newest(keys: Keys, latest: Mapping[str, Latest]) -> Latest:
-    return persons.paired([latest[key] for key in keys])[0]
+def _newest(keys: Keys, latest: Mapping[str, Latest]) -> Latest | None:
+    return next(iter(persons.paired([latest[key] for key in keys if key in latest])), None)
 
 
 def _spoken(lines: Sequence[Line]) -> str:
@@ -221,10 +239,12 @@ def _places(alert: Alert, keys: Keys, shown: Period) -> list[datetime]:
     return sorted({at for measure, at in alert.at if measure in keys and shown.since <= at < shown.until})
 
 
-def _alert(alert: Alert, at: datetime, actor: Actor, plain: bool, now: datetime) -> Mark:
+def _alert(alert: Alert, at: datetime, keys: Keys, actor: Actor, plain: bool, now: datetime) -> Mark:
     kind = happened.KINDS[alert.severity]
     if plain:
-        return Mark(at, kind, f"{words.sentence(words.when(at, now))}: noticed. What it says is below.", "#told")
+        return Mark(
+            at, kind, f"{words.sentence(words.when(at, now))}: noticed. What it says is below.", f"#told-{keys[0]}"
+        )
     state = words.STATES.get(alert.state, alert.state).lower()
     text = f"{words.SEVERITY_WORDS[alert.severity]}, {words.when(at, now)}: {alert.summary} ({state})"
     return Mark(at, kind, text, f"/flags/{alert.flag_id}" if actor.can("flag.acknowledge") else None)
@@ -239,116 +259,3 @@ def _told(raised: Sequence[Alert], keys: Keys, shown: Period, now: datetime) -> 
     return [
         {"when": words.sentence(words.when(at, now)), "text": text} for at, text in sorted(found, reverse=True)[:10]
     ]
-
-
-# -- rows and what the pointer reads -----------------------------------------------------------------------------------
-
-
-def _row(pair: Pair, written: Mapping[str, Written], lines: Sequence[Line], actor: Actor, now: datetime) -> Row:
-    key, point, other = pair
-    by = written.get(point.observation_id or "")
-    each = {key: point} | ({PAIRS[key]: other} if other is not None else {})
-    parts = [(line, each[line.measure.key]) for line in lines if line.measure.key in each]
-    ends = ((line, end) for line, one in parts if one.good for end in (one.low or 0, one.high or 0))
-    worst = max((line.level(end) for line, end in ends), default=0)
-    qualities = [one.quality for _, one in parts]
-    doubts = dict.fromkeys(one.why for _, one in parts if one.why)
-    given = " / ".join(one.given for _, one in parts if one.given) or None
-    return Row(
-        at=point.at,
-        when=_when(point, now),
-        shown=_shown(key, point, other),
-        level=LEVELS.get(worst, ""),
-        quality=next((one for one in ("wrong", "check", "sandbox") if one in qualities), "ok"),
-        why=" ".join(doubts) or None,
-        given=given,
-        source=_source(point, by),
-        observation=point.observation_id,
-        mine=by is not None and by.author == actor.reference and point.device_id is None,
-        who=by.struck if by is not None else None,
-    )
-
-
-def _when(point: Point, now: datetime) -> str:
-    if point.count == 1:
-        return words.when(point.at, now)
-    first, last = (at.astimezone(words.LONDON).date() for at in (point.at, point.until))
-    if first != last:
-        return f"{words.day(first, persons.today(now))} to {words.day(last, persons.today(now))}"
-    return f"{words.when(point.at, now)} to {words.clock(point.until)}"
-
-
-def _shown(key: str, point: Point, other: Point | None) -> str:
-    measure = MEASURES[key]
-    if point.count > 1:
-        upper = _range(key, point)
-        text = f"{upper} / {_range(PAIRS[key], other)}" if other is not None else upper
-        return f"{text} {measure.shown}"
-    one = persons.shown(key, point.value, point.word)
-    if other is None:
-        return one
-    return f"{one.removesuffix(measure.shown).strip()}/{persons.shown(PAIRS[key], other.value, other.word)}"
-
-
-def _range(key: str, point: Point) -> str:
-    measure = MEASURES[key]
-    low, mean, high = (
-        f"{measure.round(value or 0):.{measure.decimals}f}" for value in (point.low, point.value, point.high)
-    )
-    return f"{low} to {high}, mean {mean}"
-
-
-def _source(point: Point, by: Written | None) -> str:
-    if point.count > 1:
-        return words.plural(point.count, "reading")
-    if point.device_id is not None:
-        return f"device {point.device_id}"
-    return f"by hand, {by.name if by is not None else 'another system'}"
-
-
-def readout(keys: Keys, points: Mapping[str, list[Point]], now: datetime) -> str:
-    """What `static/charts.js` shows under the pointer: [instant in seconds, words], oldest first."""
-    told = [
-        [round(point.middle.timestamp()), f"{_when(point, now)}: {_shown(key, point, other)}"]
-        for key, point, other in reversed(newest(points, keys))
-        if point.good
-    ]
-    return msgspec.json.encode(told).decode()
-
-
-async def written_by(tx: Tx, observations: Iterable[str | None]) -> dict[str, Written]:
-    """Who wrote each of these Observations first, and who said that it was wrong: one statement."""
-    wanted = list({one for one in observations if one})
-    if not wanted:
-        return {}
-    rows = await tx.pg.execute(
-        "SELECT v.id, v.author, coalesce(account.name, v.author), struck.author, struck.updated, struck.body"
-        " FROM resource_version v LEFT JOIN account ON account.reference = v.author"
-        " LEFT JOIN reading r ON r.observation_id = v.id AND r.quality = 'wrong'"
-        " LEFT JOIN LATERAL (SELECT coalesce(a.name, s.author) AS author, s.updated, s.body FROM resource_version s"
-        "   LEFT JOIN account a ON a.reference = s.author"
-        "   WHERE r.observation_id IS NOT NULL AND s.type = 'Observation' AND s.id = v.id"
-        "   ORDER BY s.version DESC LIMIT 1) AS struck ON true"
-        " WHERE v.type = 'Observation' AND v.version = 1 AND v.id = ANY(%s)",
-        (wanted,),
-    )
-    found = {}
-    for id_, author, name, who, when, body in await rows.fetchall():
-        struck = _struck(who, when, body) if body is not None else None
-        found[id_] = Written(author, _person(name), struck)
-    return found
-
-
-def _struck(who: str, when: datetime, body: str) -> str:
-    """`Dr Shah on 18 Nov 2026: cuff was too small`."""
-    notes = decode(body.encode()).get("note", ())
-    why = f": {notes[-1]['text']}" if notes and notes[-1].get("text") else ""
-    return f"{_person(who)} on {words.short_date(_local(when))}{why}"
-
-
-def _person(name: str) -> str:
-    return "another system" if "/" in name else name
-
-
-def _local(at: datetime) -> date:
-    return at.astimezone(words.LONDON).date()

@@ -12,11 +12,13 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import fhir_server, measures, mqtt
+from bench import fhir_server, measures, mqtt, overdue
 from bench.measures import Measure, Row
 from bench.setting import say, setting
 
 SPINE = ("boards", "visible", "posts", "ndjson", "mqtt", "synthea")
+ALONE = {"overdue": overdue.measured}
+"""Work that makes a database of its own, and needs no service."""
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "synthea"
 
 
@@ -29,16 +31,21 @@ def main(
     observations: Annotated[
         str, typer.Option(help="Sizes at which searches are measured; the other work of the FHIR server at the last.")
     ] = "10000,100000,1000000",
-    only: Annotated[str, typer.Option(help=f"Names, parted by commas: {' '.join((*SPINE, *fhir_server.NAMES))}.")] = "",
+    only: Annotated[
+        str, typer.Option(help=f"Names, parted by commas: {' '.join((*SPINE, *ALONE, *fhir_server.NAMES))}.")
+    ] = "",
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows here as well.")] = None,
 ) -> None:
     wanted = set(filter(None, only.split(",")))
-    if strangers := wanted - {*SPINE, *fhir_server.NAMES}:
+    if strangers := wanted - {*SPINE, *ALONE, *fhir_server.NAMES}:
         raise typer.BadParameter(f"there is no {', '.join(sorted(strangers))}", param_hint="--only")
     sizes = sorted(int(size) for size in observations.split(","))
     rows: list[Row] = []
     if not wanted or wanted & set(SPINE):
         rows += uvloop.run(_measure(people, readings, seconds, lines, workers, wanted))
+    for name, measured in ALONE.items():
+        if not wanted or name in wanted:
+            rows += uvloop.run(measured())
     if not wanted or wanted & set(fhir_server.NAMES):
         rows += uvloop.run(_fhir(sizes, seconds, workers, wanted))
     table = Table("work", "figure", "ceiling", "of it", "reach", "", title=_machine())

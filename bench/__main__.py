@@ -12,12 +12,12 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import fhir_server, measures, mqtt, overdue
+from bench import fhir_server, measures, mqtt, overdue, replay
 from bench.measures import Measure, Row
 from bench.setting import say, setting
 
 SPINE = ("boards", "visible", "posts", "ndjson", "mqtt", "synthea")
-ALONE = {"overdue": overdue.measured}
+ALONE = {"overdue": overdue.measured, "replay": replay.measured}
 """Work that makes a database of its own, and needs no service."""
 SHARED = Path(os.environ.get("CAREHUB_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "synthea"
 

@@ -100,7 +100,7 @@ def import_(
             errors.print("[bold red]carehub:[/] no .json or .ndjson file there", highlight=False)
             raise typer.Exit(2)
         started = datetime.now(UTC)
-        summary = _with_database(run)
+        summary = with_database(run)
     seconds = (datetime.now(UTC) - started).total_seconds()
     if report:
         report.write_bytes(importer.report(summary.refused))
@@ -145,7 +145,7 @@ def export(
             return await exporter.run(database, out, types or (), patients or (), zipped=zipped, progress=tell)
 
     try:
-        exported = _with_database(run)
+        exported = with_database(run)
     except Refusal as refusal:
         errors.print(f"[bold red]carehub:[/] {refusal}", highlight=False)
         raise typer.Exit(2) from refusal
@@ -213,7 +213,7 @@ def _bar(unit: str, remaining: bool = False) -> Progress:
     )
 
 
-def _with_database(work: "Callable[[Database], Awaitable[Result]]") -> "Result":
+def with_database(work: "Callable[[Database], Awaitable[Result]]") -> "Result":
     """Run *work* on the database of this installation, whose schema must be current."""
     import psycopg
 

@@ -138,7 +138,7 @@ class _Replay:
         self._pregnancies: dict[str, Pregnancy] = {}
         self._orders: dict[str, Order] = {}
         self._in_force: Mapping[str, Order] = instead
-        self._windows: dict[frozenset[str], dict[str, timedelta]] = {}
+        self._looking: dict[frozenset[str], tuple[dict[str, timedelta], list[Rule]]] = {}
         self._live: dict[str, Flag] = {}
         self._true: dict[str, Flag] = {}
         self._open: dict[str, Alert] = {}
@@ -182,7 +182,7 @@ class _Replay:
             one.measure: one for one in self._orders.values() if one.active and (one.personal or one.scale is not None)
         }
         self._in_force = {**telling, **self._instead}
-        self._windows.clear()
+        self._looking.clear()
 
     def _flagged(self, told: Flagged) -> None:
         """People and time did something to a flag; before the replay begins, it is all taken as it was."""
@@ -235,9 +235,11 @@ class _Replay:
         if not fresh or now < self._since:
             return
         measures = frozenset(reading.measure for reading in fresh)
-        windows = self._windows.get(measures)
-        if windows is None:
-            windows = self._windows[measures] = window(measures, self._in_force, self._rules)
+        looking = self._looking.get(measures)
+        if looking is None:
+            heard = [rule for rule in self._speaking if not rule.triggers or rule.triggers & measures]
+            looking = self._looking[measures] = window(measures, self._in_force, self._rules), heard
+        windows, speaking = looking
         first = min(reading.at for reading in fresh)
         earlier: list[Reading] = []
         for measure, back in windows.items():
@@ -247,7 +249,7 @@ class _Replay:
         made = case(self._past.patient_id, fresh, earlier, now, facts, self._in_force)
         if made is None:
             return
-        for found in evaluate(made, self._speaking):
+        for found in evaluate(made, speaking):
             self._found(found.finding() if isinstance(found, Failure) else found, now)
 
     def _found(self, finding: Finding, now: datetime) -> None:

@@ -101,20 +101,19 @@ class World:
         patient_id, _ = chance.choice(self.people)
         kind = chance.random()
         async with self.database.transaction() as tx:
-            if kind < 0.08:
+            if kind < 0.14:
                 await self._limits(tx, patient_id, now)
-            elif kind < 0.11:
+            elif kind < 0.17:
                 day = now.date() - timedelta(days=30)
                 made = pregnancy.new_condition(new_id(), patient_id, day, now.date(), CLINICIAN.reference, None)
                 await flows.write(tx, CLINICIAN, [Change("create", "Condition", made["id"], made)], now)
-            elif kind < 0.16:
+            elif kind < 0.22:
                 await self._wrong(tx, patient_id, now)
         async with self.database.transaction() as tx:
             if chance.random() < 0.5:
                 await timers.fire_due(tx, now)
-        for _ in range(2):
-            async with self.database.transaction() as tx:
-                await self._answer(tx, now)
+        async with self.database.transaction() as tx:
+            await self._answer(tx, now)
 
     async def _wrong(self, tx: Tx, patient_id: str, now: datetime) -> None:
         rows = await tx.pg.execute("SELECT min(observation_id) FROM reading WHERE patient_id = %s", (patient_id,))
@@ -167,7 +166,7 @@ class World:
         if state == "confirming" and chance.random() < 0.9:
             return
         to, code, until = chance.choice(
-            [("acknowledged", None, None), ("resolved", "phone-call", None), ("false-alarm", "artefact", None),
+            [*[("acknowledged", None, None)] * 4, ("resolved", "phone-call", None), ("false-alarm", "artefact", None),
              ("snoozed", None, now + timedelta(hours=chance.choice([2, 20])))]
         )  # fmt: skip
         if (to == "acknowledged" and state in ("acknowledged", "in-progress")) or (

@@ -24,6 +24,7 @@ from hub.pages import (
     plan,
     pregnancy,
     readings,
+    reports,
     sign_in,
     summary,
     tasks,
@@ -33,7 +34,7 @@ from hub.pages import (
 from hub.pages.door import visitor
 from hub.pages.errors import error_page
 
-BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency, notices)
+BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency, notices, reports)
 PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 

@@ -12,6 +12,7 @@ PERMISSIONS: Mapping[str, str] = MappingProxyType(
         "person.search": "look for people by name, NHS number or date of birth",
         "person.register": "register a person and correct who they are",
         "flag.acknowledge": "acknowledge a flag",
+        "cover.set": "say when a hub looks at flags, and who is told if nobody does",
         "flag.resolve": "resolve a flag or mark it a false alarm",
         "plan.edit": "write and change a plan and its goals",
         "plan.agree": "record that a plan was agreed, or agree one's own",

@@ -12,7 +12,7 @@ from fhir.index import patient_of
 from fhir.outcome import Refusal, refuse
 from fhir.registry import SPECS
 from fhir.store import Change, Key, Stored
-from hub import access, pause_rules, rule_holds
+from hub import access, cover_rules, pause_rules, rule_holds
 from hub.db import Tx
 from hub.identity import Actor
 from monitoring.limits import Order, from_service_request
@@ -119,6 +119,7 @@ async def hold(
         unknown = Facts("", now, can_import=can_import)
         for pair in pairs:
             care_plans.rules.check(pair, facts, unknown)
+    cover_rules.hold(actor, changes, before)
     await rule_holds.hold(tx, actor, changes, before)
     await _limits_are_a_clinicians(tx, actor, changes, before)
     _reviews_are_to_come(actor, changes, before, now)

@@ -79,15 +79,17 @@ def to_fhir(cover: Cover, hub_id: str, id: str, before: JSON | None = None) -> J
     return {key: value for key, value in resource.items() if value != []}
 
 
+def is_cover(resource: JSON) -> bool:
+    codings = (coding for one in resource.get("type", ()) for coding in one.get("coding", ()))
+    return any((one.get("system"), one.get("code")) == (SYSTEM, TYPE) for one in codings)
+
+
 def from_fhir(resource: JSON) -> tuple[str, Cover] | None:
     """The hub (id) and its cover; None for a HealthcareService of another kind, or one that is no longer active.
 
     Raises Refusal 422 that says what is wrong: hours that overlap, a delay that nobody should choose.
     """
-    codings = (coding for one in resource.get("type", ()) for coding in one.get("coding", ()))
-    if not any((one.get("system"), one.get("code")) == (SYSTEM, TYPE) for one in codings):
-        return None
-    if resource.get("active") is False:
+    if not is_cover(resource) or resource.get("active") is False:
         return None
     kind, _, hub_id = resource.get("providedBy", {}).get("reference", "").partition("/")
     if kind != "Organization" or not hub_id:

@@ -13,6 +13,7 @@ from hub.pages import (
     devices,
     emergency,
     flags,
+    hours,
     limits,
     live,
     looked,
@@ -34,7 +35,7 @@ from hub.pages import (
 from hub.pages.door import visitor
 from hub.pages.errors import error_page
 
-BOARDS = (today, mdt, live, flags, tasks, devices, audit, emergency, notices, reports)
+BOARDS = (today, mdt, live, flags, hours, tasks, devices, audit, emergency, notices, reports)
 PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 

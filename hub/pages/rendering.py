@@ -46,6 +46,7 @@ PLACES = (
     ("board.mdt", "/mdt", "MDT"),
     ("device.manage", "/devices", "Devices"),
     ("report.read", "/reports/alerts", "Reports"),
+    ("cover.set", "/hours", "Hours"),
     ("audit.read", "/audit", "Audit"),
     ("emergency.review", "/emergencies", "Emergencies"),
 )
@@ -178,6 +179,7 @@ SAID = {
     "snoozed": "Snoozed. It is open again when the time is over, or as soon as a reading is worse.",
     "open": "Open again.",
     "undone": "Taken back. Both steps stay in the history.",
+    "hours-saved": "Hours saved. They count for every flag from now on; what waits already keeps its time.",
     "task-done": "Task marked as done.",
     "plan-saved": "Plan saved. Everyone in the team sees the new version.",
     "plan-same": "Nothing was changed, so no new version was made.",

@@ -97,7 +97,8 @@ def in_force(measure: str, own: Limits | None, scale: int | None) -> Limits | No
 @dataclass(frozen=True, slots=True)
 class Order:
     """Home monitoring of one measure for one person, as ordered: the row of `monitoring_limit`. `windows` are those of
-    the day, as `Schedule.text` writes them; readings are asked for from `starts` until `ends`, where these are set."""
+    the day, as `Schedule.text` writes them; readings are asked for from `starts` until `ends`, where these are set.
+    `shared`: whether the person sees the limits on their own pages."""
 
     service_request_id: str
     patient_id: str
@@ -112,6 +113,7 @@ class Order:
     windows: str = ""
     starts: datetime | None = None
     ends: datetime | None = None
+    shared: bool = False
 
     @property
     def personal(self) -> bool:
@@ -186,6 +188,7 @@ def from_service_request(resource: JSON) -> Order | None:
         windows=Schedule(every, windows, days).text,
         starts=_day_or_instant(bounds_of.get("start")),
         ends=_day_or_instant(bounds_of.get("end"), end=True),
+        shared=extensions.get(EXT + "limits-shared", {}).get("valueBoolean") is True,
     )
     if order.active:
         check(order)
@@ -215,6 +218,8 @@ def to_service_request(order: Order, requester_name: str | None = None) -> JSON:
         extensions.append({"url": EXT + "spo2-scale", "valueInteger": order.scale})
     if order.review_on:
         extensions.append({"url": EXT + "review-on", "valueDate": order.review_on.isoformat()})
+    if order.shared:
+        extensions.append({"url": EXT + "limits-shared", "valueBoolean": True})
     requester: JSON = {"reference": order.set_by} if order.set_by else {}
     if requester_name:
         requester["display"] = requester_name
@@ -288,6 +293,7 @@ def check(order: Order) -> None:
 COLUMNS = (
     "service_request_id", "patient_id", "measure", "low_red", "low_amber", "high_amber", "high_red",
     "scale", "every_hours", "set_by", "reason", "review_on", "active", "windows", "starts", "ends",
+    "shared",
 )  # fmt: skip
 
 
@@ -340,6 +346,7 @@ def _row(order: Order, active: bool) -> JSON:
         "windows": order.windows,
         "starts": order.starts.isoformat() if order.starts else None,
         "ends": order.ends.isoformat() if order.ends else None,
+        "shared": order.shared,
     }
 
 

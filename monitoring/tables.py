@@ -104,6 +104,7 @@ monitoring_limit = Table(
     Column("windows", Name, nullable=False, server_default=text("''"), comment="monitoring.schedules.Schedule.text"),
     Column("starts", DateTime(timezone=True), comment="readings are asked for from here on"),
     Column("ends", DateTime(timezone=True), comment="and until here"),
+    Column("shared", Boolean, nullable=False, server_default=text("false"), comment="the person sees the limits"),
     Index("monitoring_limit_active", "patient_id", "measure", unique=True, postgresql_where=text("active")),
 )
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from test_hub_rules import COORDINATOR, person, staff, stored
+from test_hub_rules import CLINICIAN, COORDINATOR, person, staff, stored
 
 from fhir.outcome import Refusal
 from fhir.store import Change, new_id
@@ -14,6 +14,7 @@ from hub.identity import Actor
 from hub.pages import happened, trends
 from hub.pages.period import period
 from monitoring.annotations import LONGEST
+from monitoring.limits import Limits, Order
 
 JSON = dict[str, Any]
 NURSE = staff("practice-staff")
@@ -159,3 +160,24 @@ class TestNotes:
         with pytest.raises(Refusal) as caught:
             await flows.write_note(tx, COORDINATOR, await person(tx), datetime.now(UTC), text)
         assert caught.value.status == 422
+
+
+class TestLimitsOnTheOwnPages:
+    """The defaults are alarms for staff; what a clinician set is for them to share."""
+
+    async def limits(self, tx: Tx, patient_id: str) -> list[str | None]:
+        now, own = datetime.now(UTC), patient(patient_id)
+        found = await trends.charts_of(tx, own, patient_id, period({}, now), now, plain=True)
+        return [one["text"] for chart in found["charts"] for one in chart["limits"]]
+
+    async def test_stand_there_when_they_are_shared(self, tx: Tx) -> None:
+        patient_id = await person(tx)
+        await pulse(tx, patient(patient_id), patient_id)
+        assert await self.limits(tx, patient_id) == [None]
+        for shared, shown in ((False, None), (True, "red at 120 /min or more")):
+            order = Order(
+                new_id(), patient_id, "pulse", Limits(high_red=120), set_by=CLINICIAN.reference, reason="agreed",
+                review_on=datetime.now(UTC).date() + timedelta(days=90), shared=shared,
+            )  # fmt: skip
+            await flows.set_limits(tx, CLINICIAN, order)
+            assert await self.limits(tx, patient_id) == [shown]

@@ -98,6 +98,7 @@ async def _page(
         review_on=sent.text("review_on")
         if sent
         else (order.review_on.isoformat() if order and order.review_on else ""),
+        shared=sent.text("shared", 1) == "1" if sent else (order is None or not order.personal or order.shared),
         every=sent.text("every") if sent else (_text(order.every_hours) if order else ""),
         everies=EVERY,
         earliest=(persons.today(now) + timedelta(days=1)).isoformat(),
@@ -140,6 +141,7 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
                 set_by=actor.reference,
                 reason=sent.text("reason", 500) or None,
                 review_on=_day(sent.text("review_on")),
+                shared=sent.text("shared", 1) == "1",
             )
             if order.scale == 2 and not order.reason:
                 raise refuse(

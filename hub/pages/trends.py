@@ -38,7 +38,7 @@ async def charts_of(
     tx: Tx, actor: Actor, patient_id: str, shown: Period, now: datetime, *, plain: bool = False
 ) -> dict[str, Any]:
     """What `charts.html` shows. *plain* is for the person and carers: plain names, and only limits that were set for
-    this person."""
+    this person and are shared with them."""
     latest = {one.measure: one for one in await persons.latest(tx.pg, patient_id, now, together=False)}
     points = await series(tx.pg, patient_id, list(MEASURES), shown.since, shown.until)
     # Of a measure with nothing but wrong readings there is no latest, but they stay in sight.
@@ -132,7 +132,7 @@ def _line(
 ) -> Line:
     own = order.limits if order is not None else None
     limits = in_force(key, own, order.scale if order else None)
-    if plain and not (order is not None and order.personal):
+    if plain and not (order is not None and order.personal and order.shared):
         limits = None
     every = timedelta(hours=order.every_hours) if order is not None and order.every_hours else None
     band = None

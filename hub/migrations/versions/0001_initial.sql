@@ -1844,6 +1844,7 @@ CREATE TABLE monitoring_limit (
 	windows TEXT COLLATE "C" DEFAULT '' NOT NULL,
 	starts TIMESTAMP WITH TIME ZONE,
 	ends TIMESTAMP WITH TIME ZONE,
+	shared BOOLEAN DEFAULT false NOT NULL,
 	PRIMARY KEY (service_request_id)
 );
 CREATE UNIQUE INDEX monitoring_limit_active ON monitoring_limit (patient_id, measure) WHERE active;
@@ -1852,6 +1853,7 @@ COMMENT ON COLUMN monitoring_limit.every_hours IS 'how often a reading is expect
 COMMENT ON COLUMN monitoring_limit.windows IS 'monitoring.schedules.Schedule.text';
 COMMENT ON COLUMN monitoring_limit.starts IS 'readings are asked for from here on';
 COMMENT ON COLUMN monitoring_limit.ends IS 'and until here';
+COMMENT ON COLUMN monitoring_limit.shared IS 'the person sees the limits';
 CREATE TABLE missed (
 	patient_id TEXT COLLATE "C" NOT NULL,
 	measure TEXT COLLATE "C" NOT NULL,

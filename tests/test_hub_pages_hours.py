@@ -1,4 +1,4 @@
-"""The page of a hub's hours: everybody on the boards reads it, an administrator changes it, people read what it says."""
+"""The page of the hours of a hub: everybody on the boards reads it, administrators change it, people are told."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""When a hub looks at its flags, and who is told if nobody does: read by its staff, set by whoever may, with a preview."""
+"""When a hub looks at its flags, and who is told if nobody does: read by staff, set by whoever may, with a preview."""
 
 import re
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ Keys are `param=value`, compared byte by byte:
     token      code=http://loinc.org|8867-4   code=8867-4   code=|8867-4 (said without a system)   identifier=sys|
     reference  subject=Patient/1   subject=https://elsewhere/Patient/1   subject:identifier=sys|value
     uri        url=http://x   (canonical references also without their |version)
+    amounts    :unit=7   (the kind of UCUM unit of some amount: those that can be converted into each other)
 
 Lexemes of strings are `param=word`, `param=the whole value` (casefolded, without accents) and `param:exact=As Written`.
 Dates are ranges [low, high): `2024-05` is the whole of May. A time or date without a zone is read as UTC. A parameter
@@ -24,7 +25,7 @@ from fhir.outcome import refuse
 from fhir.paths import Path, alternatives, compile_path
 from fhir.registry import AMOUNTS, INDEXED, SPECS, ResourceSpec, SearchParam
 from fhir.tables import date_column
-from fhir.units import conversions
+from fhir.units import known
 
 Range = tuple[datetime | None, datetime | None]
 Handler = Callable[[Any, "IndexRow"], None]
@@ -234,8 +235,8 @@ def _date(param: SearchParam, type_: str) -> Handler:
     def emit(value: Any, row: IndexRow) -> None:
         found = _range(value, f"{type_}.{param.code}")
         if found is not None:
-            known = row.dates.get(column)
-            row.dates[column] = _hull(known, found) if known else found
+            before = row.dates.get(column)
+            row.dates[column] = _hull(before, found) if before else found
 
     return emit
 
@@ -251,8 +252,10 @@ def _amount(value: Any, row: IndexRow) -> None:
         if number is None:
             return
         low = high = exact = float(number)
+        keys, factors = known(value.get("code") or value.get("currency"), value.get("unit"))
+        row.keys.extend(keys)
         # Found by either: as written, and in the unit that most others have.
-        for factor, offset in conversions(value.get("code"), value.get("unit")):
+        for factor, offset in factors:
             low, high = min(low, exact * factor + offset), max(high, exact * factor + offset)
         if comparator := value.get("comparator"):
             low, high = (-inf, high) if comparator[0] == "<" else (low, inf)

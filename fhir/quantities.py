@@ -1,7 +1,8 @@
-"""Searches by number and quantity: the span in the search table says which rows may fit, their JSON which do.
+"""Searches by number and quantity: span and units in the search table say which rows may fit, their JSON which do.
 
 `low` and `high` of a row span every amount of the resource, as written and in the preferred unit of its kind, so one
-pair of indexes serves each quantity and number of a type, whatever unit is asked for. 18.7 kPa finds 140 mm[Hg].
+pair of indexes serves each quantity and number of a type, whatever unit is asked for. 18.7 kPa finds 140 mm[Hg]. A key
+for each kind of unit keeps weights and rates apart, whose JSON would be asked in vain.
 """
 
 import re
@@ -12,7 +13,7 @@ from math import inf
 
 from fhir import units
 from fhir.bodies import json_paths, some
-from fhir.conditions import ALWAYS, all_of, any_of
+from fhir.conditions import ALWAYS, all_of, any_of, has_key
 from fhir.registry import ResourceSpec, SearchParam
 from fhir.store import Sql
 from fhir.wire import encode
@@ -76,13 +77,17 @@ def present(spec: ResourceSpec, alias: str, param: SearchParam) -> Sql:
 
 
 def spanned(alias: str, values: Sequence[Amount]) -> Sql:
-    """Whether the span of the row's amounts reaches one of *values*: by index, and never wrong about a no."""
+    """Whether the span of the row's amounts reaches one of *values*, and some amount has a unit that meets it: by index,
+    and never wrong about a no."""
     parts: list[Sql] = []
     for amount in values:
         low, high = _reach(amount)
         tests = [Sql(f"{alias}.high >= %s::float8", (low,))] if low > -inf else []
         tests += [Sql(f"{alias}.low <= %s::float8", (high,))] if high < inf else []
-        parts.append(all_of(tests or [Sql(f"{alias}.low IS NOT NULL")]))
+        tests = tests or [Sql(f"{alias}.low IS NOT NULL")]
+        if amount.unit is not None:
+            tests.append(has_key(alias, [units.key(amount.unit)]))
+        parts.append(all_of(tests))
     return any_of(parts)
 
 
@@ -123,7 +128,7 @@ def _one(amount: Amount) -> Sql:
         "n.low * (f->>0)::numeric + (f->>1)::numeric", "n.high * (f->>0)::numeric + (f->>1)::numeric", amount, said
     )
     converted = Sql(
-        f"n.unit->>'system' = %s AND EXISTS (SELECT 1 FROM (SELECT %s::jsonb -> ({code}) AS f) AS u"
+        f"n.unit->>'system' = %s AND EXISTS (SELECT 1 FROM (SELECT %s::jsonb -> ({code}) AS f OFFSET 0) AS u"
         f" WHERE f IS NOT NULL AND {compared.text})",
         (units.UCUM, table, *compared.params),
     )

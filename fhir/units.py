@@ -52,13 +52,18 @@ def unit(code: str) -> Unit | None:
 
 
 @lru_cache(4096)
-def conversions(code: str | None, written: str | None) -> tuple[tuple[float, float], ...]:
-    """Factors and offsets to the preferred units of an amount's *code* and of the unit as it is *written* for people.
-
-    None for a unit that is preferred itself or that cannot be converted.
+def known(code: str | None, written: str | None) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
+    """Of an amount's *code* and of its unit as it is *written* for people: the keys of their kinds, and the factors and
+    offsets to their preferred units. None for a unit that cannot be converted, no factor for a preferred one.
     """
-    known = {found for name in (code, written) if name and (found := unit(name)) is not None and not found.preferred}
-    return tuple(sorted((float(one.factor), float(one.offset)) for one in known))
+    found = {one for name in (code, written) if name and (one := unit(name)) is not None}
+    factors = sorted({(float(one.factor), float(one.offset)) for one in found if not one.preferred})
+    return tuple(sorted({key(one) for one in found})), tuple(factors)
+
+
+def key(one: Unit) -> str:
+    """What the search table calls amounts that can be converted into *one*."""
+    return f":unit={one.kind}"
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from fhir import search
+from fhir import search, units
 from fhir.plans import FAMILIES, explained, scanned
 from fhir.store import Sql
 from hub.db import Database
@@ -29,6 +29,8 @@ FILLED = {
     "reading": "778",
 }
 
+PRESSURE = units.key(units.UNITS["mm[Hg]"])
+
 FILL = f"""
 INSERT INTO r_patient (id, version, updated, patient_id, keys, strings, d_birthdate)
 SELECT 'p' || n, 1, now(), 'p' || n,
@@ -39,7 +41,7 @@ FROM generate_series(1, {PEOPLE}) AS n;
 INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date, low, high)
 SELECT 'o' || n, 1, '2026-01-01'::timestamptz + n * interval '1 minute', 'p' || n % {PEOPLE},
        ARRAY['status=final', 'code=' || n % 5, 'identifier=' || n, 'subject=Patient/p' || n % {PEOPLE},
-             'device=Device/' || n % 900] || CASE n % 5 WHEN 4 THEN ARRAY['component-code=sys', 'component-code=dia']
+             'device=Device/' || n % 900, '{PRESSURE}'] || CASE n % 5 WHEN 4 THEN ARRAY['component-code=sys', 'component-code=dia']
              ELSE '{{}}' END,
        tstzrange('2026-01-01'::timestamptz + n * interval '1 minute',
                  '2026-01-01'::timestamptz + n * interval '1 minute 1 second'),

@@ -81,9 +81,12 @@ def test_annotations_count_nothing(written: str, plain: str) -> None:
 
 def test_what_is_no_unit_is_not_converted() -> None:
     assert [units.unit(code) for code in ("", "mmHg", "[pH]", "dB", "banana")] == [None] * 5
-    assert units.conversions("banana", "mm[Hg]") == ()
-    assert units.conversions("kPa", "kPa") == units.conversions("kPa", None)
-    assert len(units.conversions("kPa", None)) == 1
+    pressure = units.key(units.UNITS["mm[Hg]"])
+    assert units.known("banana", "mm[Hg]") == ((pressure,), ())
+    assert units.known("kPa", "kPa") == units.known("kPa", None)
+    keys, factors = units.known("kPa", None)
+    assert (keys, len(factors)) == ((pressure,), 1)
+    assert units.known("banana", None) == ((), ())
 
 
 def test_the_span_holds_what_is_written_and_what_it_comes_to() -> None:

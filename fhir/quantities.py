@@ -77,7 +77,7 @@ def present(spec: ResourceSpec, alias: str, param: SearchParam) -> Sql:
 
 
 def spanned(alias: str, values: Sequence[Amount]) -> Sql:
-    """Whether the span of the row's amounts reaches one of *values*, and some amount has a unit that meets it: by index,
+    """Whether the span of the row's amounts reaches one of *values*, and some amount has a unit of that kind: by index,
     and never wrong about a no."""
     parts: list[Sql] = []
     for amount in values:

@@ -41,8 +41,8 @@ FROM generate_series(1, {PEOPLE}) AS n;
 INSERT INTO r_observation (id, version, updated, patient_id, keys, d_date, low, high)
 SELECT 'o' || n, 1, '2026-01-01'::timestamptz + n * interval '1 minute', 'p' || n % {PEOPLE},
        ARRAY['status=final', 'code=' || n % 5, 'identifier=' || n, 'subject=Patient/p' || n % {PEOPLE},
-             'device=Device/' || n % 900, '{PRESSURE}'] || CASE n % 5 WHEN 4 THEN ARRAY['component-code=sys', 'component-code=dia']
-             ELSE '{{}}' END,
+             'device=Device/' || n % 900, '{PRESSURE}']
+           || CASE n % 5 WHEN 4 THEN ARRAY['component-code=sys', 'component-code=dia'] ELSE '{{}}' END,
        tstzrange('2026-01-01'::timestamptz + n * interval '1 minute',
                  '2026-01-01'::timestamptz + n * interval '1 minute 1 second'),
        {VALUE} - CASE n % 5 WHEN 4 THEN 40 ELSE 0 END, {VALUE}

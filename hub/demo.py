@@ -33,6 +33,7 @@ from hub.sources import Source
 
 PASSWORD = "westlevels"  # noqa: S105  printed for everyone; the service accepts it in a demonstration only
 SEED = 1
+LONG = 4  # people with a year of readings behind them
 # The device whose key is printed, to try a reading with.
 DEVICE = "cuff-000001"
 
@@ -163,7 +164,7 @@ class Demonstration:
         if not recipe.exists():
             self.tell(f"Making {self.size:,} people and their readings")
             moment = datetime.now(UTC).replace(second=0, microsecond=0)
-            await asyncio.to_thread(population.write, Recipe(self.size, moment, SEED), folder, True)
+            await asyncio.to_thread(population.write, Recipe(self.size, moment, SEED, long=LONG), folder, True)
             recipe.write_text(json.dumps({"size": self.size, "seed": SEED, "as_of": moment.isoformat()}))
         known = json.loads(recipe.read_text())
         if known["size"] != self.size:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from hub.demonstration import nhs_numbers, people, readings, resources, staff, vitals
+from hub.demonstration import nhs_numbers, past, people, readings, resources, staff, vitals
 from hub.demonstration.codes import JSON
 from hub.demonstration.people import Mix, Person
 from hub.demonstration.staff import Staff
@@ -37,13 +37,15 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A population: *size* people, *days* of readings before *as_of* (aware), or *readings* of them in all."""
+    """A population: *size* people, *days* of readings before *as_of* (aware), or *readings* of them in all; the first
+    *long* people, where they measure, have a year of them, with notes."""
 
     size: int
     as_of: datetime
     seed: int = 1
     days: int = 30
     readings: int | None = None
+    long: int = 0
 
     def staff(self) -> Staff:
         mix = Mix.of(self.size)
@@ -75,6 +77,8 @@ def lines(recipe: Recipe) -> Iterator[tuple[str, list[str]]]:
         if recipe.readings is None:
             history = vitals.history(profile, recipe.as_of, recipe.days * profile.per_day, rng)
             yield "Observation", readings.lines(person, history)
+            if person.number <= recipe.long:
+                yield "Observation", list(past.lines(person, recipe.as_of, recipe.days))
             continue
         # What is left is shared evenly by those who are left, so that the sum comes out exactly.
         share = -(-remaining // measuring)

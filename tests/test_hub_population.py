@@ -11,12 +11,12 @@ import nhs_number
 import pytest
 
 from fhir import validation
+from fhir.wire import decode
 from hub import population
 from hub.demonstration import nhs_numbers, words
 from hub.demonstration.people import TROUBLES
 from hub.population import ORDER, Recipe
 from monitoring import limits
-from monitoring.measures import MEASURES
 from monitoring.readings import readings
 
 AS_OF = datetime(2026, 11, 21, 21, 0, tzinfo=UTC)
@@ -178,8 +178,9 @@ class TestReadings:
     def test_every_reading_is_understood_without_doubt(self, county: dict[str, list[JSON]]) -> None:
         found = [r for one in county["Observation"] for r in readings(one, AS_OF, from_device=True, synthetic=True)]
         assert {reading.quality for reading in found} == {"ok"}
-        assert {reading.measure for reading in found} == set(MEASURES) - {
-            "dry-weight", "peak-flow", "steps", "spo2-exertion"
+        assert {reading.measure for reading in found} == {
+            "systolic", "diastolic", "pulse", "spo2", "oxygen", "respiratory-rate", "consciousness", "temperature",
+            "weight", "glucose",
         }  # fmt: skip
 
     def test_times_follow_the_clocks(self) -> None:
@@ -211,3 +212,28 @@ class TestReadings:
         assert last(4, "temperature") >= 38
         assert last(4, "respiratory-rate") >= 21
         assert last(5, "glucose") < 3.9
+
+
+class TestThePast:
+    """A few people have a year behind them, so that charts of a year tell something."""
+
+    def test_is_a_year_of_mornings_with_notes_and_never_in_the_future(self) -> None:
+        plain = dict(_by_id(Recipe(3, AS_OF)))
+        told = dict(_by_id(Recipe(3, AS_OF, long=3)))
+        assert plain.items() <= told.items()
+        added = [told[id_] for id_ in told.keys() - plain.keys()]
+        assert {one["resourceType"] for one in added} == {"Observation"}
+        at = sorted(datetime.fromisoformat(one["effectiveDateTime"]) for one in added)
+        assert timedelta(days=320) < AS_OF - at[0] < timedelta(days=370)
+        assert at[-1] <= AS_OF
+        for one in added[::50]:
+            validation.check(one)
+        assert any("valueString" in one for one in added)
+        assert any(one["status"] == "entered-in-error" for one in added)
+
+
+def _by_id(recipe: Recipe) -> Iterator[tuple[str, JSON]]:
+    for _, some in population.lines(recipe):
+        for line in some:
+            resource = decode(line.encode())
+            yield f"{resource['resourceType']}/{resource['id']}", resource

@@ -82,8 +82,7 @@ class Stored:
         return None if self.body is None else decode(self.body.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What became of a change: 201 made, 200 a new version (or the same one when nothing differed), 204 deleted.
 
     `body` is the JSON as stored, `before` the resource as it was, `patient_id` whom it is (or was) about. Deleting what

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Literal
 
+import msgspec
 from msgspec import structs
 
 from fhir import store
@@ -29,8 +30,7 @@ LARGEST_KEPT = 64 * 1024
 """Bytes kept of a refused message: a reading is well below; more is no reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """One Observation of a device, under its new id and with the device's name; *raw* is kept if it is refused."""
 
     actor: Actor
@@ -53,8 +53,7 @@ def label_test(resource: JSON) -> None:
         resource["meta"] = {**meta, "security": [*meta.get("security", ()), TEST]}
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What became of it: `accepted` (new), `corrected` (a new version), `duplicate` (known already), or `refused`.
 
     `doubts` say why no rule looks at it, or not at all of it: its sender is told.
@@ -67,8 +66,7 @@ class Receipt:
     doubts: tuple[Doubt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Kept(Written):
+class Kept(Written, frozen=True):
     """What was written for a device at the general door, and what is doubtful about it."""
 
     doubts: tuple[Doubt, ...] = ()
@@ -170,8 +168,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
+class _Holder(msgspec.Struct, frozen=True):
     """Who holds, or held, a device; `since` and `until` None: without bound."""
 
     patient_id: str | None

@@ -68,7 +68,7 @@ async def load_orders(
         (list(patient_ids),),
     )
     orders: dict[str, dict[str, Order]] = {}
-    async for row in cursor:
+    for row in await cursor.fetchall():
         order = Order(row[0], row[1], row[2], Limits(*row[3:7]), *row[7:])
         orders.setdefault(order.patient_id, {})[order.measure] = order
     return orders
@@ -86,11 +86,22 @@ async def _earlier(
     """
     needs: dict[frozenset[tuple[str, float]], int] = {}
     people: list[tuple[str, int, float]] = []
+    # Most people of a batch send the same measures under the same rules, and ask for the same past.
+    asked: dict[tuple[object, ...], frozenset[tuple[str, float]]] = {}
     for patient_id, readings in by_patient.items():
         looking = evaluation.looking(rules[patient_id], readings)
-        windows = evaluation.window({one.measure for one in readings}, orders.get(patient_id, {}), looking)
-        if windows:
-            need = frozenset((measure, back.total_seconds()) for measure, back in windows.items())
+        given = orders.get(patient_id, {})
+        measures = {one.measure for one in readings}
+        alike = (
+            *map(id, looking),
+            *sorted(measures),
+            *sorted(key for key in measures & given.keys() if given[key].personal),
+        )
+        need = asked.get(alike)
+        if need is None:
+            windows = evaluation.window(measures, given, looking)
+            need = asked[alike] = frozenset((measure, back.total_seconds()) for measure, back in windows.items())
+        if need:
             first = min(one.at for one in readings).timestamp()
             people.append((patient_id, needs.setdefault(need, len(needs)), first))
     earlier: dict[str, list[Reading]] = {}

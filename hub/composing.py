@@ -43,6 +43,16 @@ async def versions(tx: Tx, rule: LocalRule) -> list[LocalRule]:
     return [from_plan_definition(one.resource) for key in keys if (one := loaded[key]).resource is not None]
 
 
+async def raised_by(tx: Tx, key: str, version: int) -> LocalRule | None:
+    """The version of a hub's rule that a flag names, as it was when it was live; None when there is none."""
+    cursor = await tx.pg.execute("SELECT id FROM local_rule WHERE key = %s AND version = %s", (key, version))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    stored = (await store.load(tx.pg, [("PlanDefinition", row[0])]))["PlanDefinition", row[0]]
+    return from_plan_definition(stored.resource) if stored.resource is not None else None
+
+
 async def of_hub(tx: Tx, hub_id: str | None) -> list[LocalRule]:
     """Every rule of a hub, live ones first, then drafts and retired ones, by name; None: of every hub."""
     cursor = await tx.pg.execute(

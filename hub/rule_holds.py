@@ -47,7 +47,7 @@ def _may(actor: Actor, was: LocalRule | None, rule: LocalRule | None) -> None:
     """The steps of one rule: draft, live, retired; each by a clinician of its hub, in their own name, saying why."""
     role = ROLES[actor.role]
     for one in (was, rule):
-        if one is not None and not role.everyone and f"Organization/{one.scope.hub_id}" not in actor.subjects:
+        if one is not None and not role.everyone and one.scope.hub_id != actor.hub_id:
             text = "A rule is written by the hub that it is for."
             raise refuse(403, "forbidden", text, f"PlanDefinition.extension('{APPLIES}')")
     brings = actor.can("record.import") and actor.can("rule.set")  # a record that is restored as it stood

@@ -22,10 +22,12 @@ from hub.pages import (
     my_readings,
     notices,
     patients,
+    person_rules,
     plan,
     pregnancy,
     readings,
     reports,
+    rules,
     sign_in,
     summary,
     tasks,
@@ -35,8 +37,8 @@ from hub.pages import (
 from hub.pages.door import visitor
 from hub.pages.errors import error_page
 
-BOARDS = (today, mdt, live, flags, hours, tasks, devices, audit, emergency, notices, reports)
-PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy)
+BOARDS = (today, mdt, live, flags, hours, tasks, devices, audit, emergency, notices, reports, rules)
+PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy, person_rules)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 

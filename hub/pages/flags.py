@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fhir.outcome import Refusal, refuse
-from hub import boards, flows, notices
+from hub import boards, composing, flows, notices
 from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import person as persons
@@ -20,14 +20,14 @@ from hub.pages.rendering import page
 from hub.pages.sparkline import sparkline
 from monitoring import moves
 from monitoring.extents import again
+from monitoring.local_rules import LIVE, LocalRule
 from monitoring.outcomes import OUTCOMES
-from monitoring.rules import RULES, name_of
+from monitoring.rules import BY_ID, name_of
 from monitoring.states import ENDED, SEEN, SNOOZED
 
 router = APIRouter(route_class=PageRoute)
 
 TREND_DAYS = 14
-_RULES = {rule.id: rule for rule in RULES}
 
 
 @router.get("/flags/{flag_id}")
@@ -54,6 +54,7 @@ async def _page(
         measure = main_measure(row.reasons)
         trends = await boards.trends(tx.pg, [(row.patient_id, measure)] if measure else [], since)
         gaps = await boards.gaps(tx.pg, [row.patient_id])
+        own = None if row.rule in BY_ID else await composing.raised_by(tx, row.rule, row.rule_version)
         names = await boards.names(tx.pg, {row.acknowledged_by, *(one["by"] for one in row.moves)})
         await notices.see(tx.pg, actor, row.patient_id, notices.FLAGS, f"/flags/{flag_id}")
     await runtime(request).reads.record(persons.looked(actor, person.patient_id, "flag", "Flag"))
@@ -68,7 +69,7 @@ async def _page(
         person=person,
         now=now,
         flag=shown(row, names, now, len(row.reasons)),
-        rule=rule_words(row.rule),
+        rule=own_words(own) if own else rule_words(row.rule),
         measure=measure,
         missing=gap_words(gaps.get(row.patient_id, ()), now),
         sparkline=sparkline(with_limits(trend, measure), spoken, since.timestamp(), now.timestamp()),
@@ -86,7 +87,7 @@ async def _page(
 
 
 def rule_words(rule_id: str) -> dict[str, str]:
-    rule = _RULES.get(rule_id)
+    rule = BY_ID.get(rule_id)
     if rule is None and rule_id.startswith("failed-"):
         return {
             "name": name_of(rule_id),
@@ -96,6 +97,12 @@ def rule_words(rule_id: str) -> dict[str, str]:
     if rule is None:
         return {"name": rule_id, "sentence": "This rule is no longer in use here.", "source": ""}
     return {"name": rule.name, "sentence": rule.sentence, "source": rule.source}
+
+
+def own_words(rule: LocalRule) -> dict[str, str]:
+    made = next((step for step in rule.steps if step.to == LIVE), None)
+    source = f"a rule of this hub, live since {words.long_date(made.at.date())}: {made.why}" if made else ""
+    return {"name": rule.name, "sentence": rule.sentence(), "source": source}
 
 
 def shown(row: FlagRow, names: dict[str, str], now: datetime, reasons: int = 0) -> dict[str, Any]:

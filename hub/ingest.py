@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.validation import parse
-from hub import flows, hearing, identity, intake
+from hub import flows, foreign, hearing, identity, intake
 from hub.db import Database
 from hub.fhir_formats import wanted, written
 from hub.fhir_http import answer, base_of, localise
@@ -114,11 +114,13 @@ class Tally:
 
     def parameters(self) -> dict[str, Any]:
         """A FHIR Parameters: `accepted`, `corrected`, `duplicate`, `refused` and, of those kept, `doubtful`; a
-        `refused-line` or `doubtful-line` for each."""
+        `refused-line` or `doubtful-line` for each. `aside`: lines of a file that are no readings (see hub.foreign)."""
         counts = [
             {"name": name, "valueInteger": self.counts[name]}
             for name in ("accepted", "corrected", "duplicate", "refused", "doubtful")
         ]
+        if self.counts["aside"]:
+            counts.append({"name": "aside", "valueInteger": self.counts["aside"]})
         lines = [_line("refused-line", line, outcome_of(refusal)) for line, refusal in self.refused]
         for line, doubts in self.doubtful:
             lines.append(_line("doubtful-line", line, operation_outcome([doubt.issue() for doubt in doubts])))
@@ -144,8 +146,11 @@ async def ingest(request: Request) -> Response:
     if (said := request.headers.get(hearing.HEADER)) is not None:
         hearing.of(runtime.database).clock(actor.id, said)
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in foreign.FORMATS:
+        return await written(answer(200, await _foreign(request, actor, media)), wanted(request))
     if media not in NDJSON:
-        raise refuse(415, "not-supported", "$ingest reads application/fhir+ndjson: one Observation a line.")
+        known = ", ".join(("application/fhir+ndjson", *foreign.FORMATS))
+        raise refuse(415, "not-supported", f"$ingest reads {known}.")
     tally, base_url = Tally(), base_of(runtime.settings.base_url, request)
     # One chunk is stored while the next one is read and checked.
     storing: asyncio.Task[None] | None = None
@@ -164,7 +169,25 @@ async def ingest(request: Request) -> Response:
     return await written(answer(200, tally.parameters()), wanted(request))
 
 
-Line = tuple[int, Sent | tuple[Actor, bytes, Refusal]]
+async def _foreign(request: Request, actor: Actor, media: str) -> dict[str, Any]:
+    """The Parameters that answer a body in another format: read whole, so it is limited as every other body is."""
+    runtime = request.app.state.runtime
+    most, raw = runtime.settings.max_body_bytes, bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > most:
+            raise refuse(413, "too-long", f"A body of {media} may have {most} bytes; send it in parts.")
+    known = await foreign.holders(runtime.database, [actor.id])
+    content = await asyncio.to_thread(foreign.content, media, bytes(raw))
+    tally = Tally()
+    tally.counts["aside"] = len(content.aside)
+    ready = await asyncio.to_thread(foreign.lines, actor, content, known)
+    for at in range(0, len(ready), CHUNK):
+        await _store(runtime.submissions, runtime.database, ready[at : at + CHUNK], tally)
+    return tally.parameters()
+
+
+Line = foreign.Line
 
 
 async def _chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int, bytes]]]:

@@ -17,7 +17,7 @@ from fhir.compartments import OWNERS
 from fhir.patch import JSON_PATCH
 from fhir.registry import SPECS, ResourceSpec, SearchParam
 from fhir.wire import encode
-from hub import ingest
+from hub import foreign, ingest
 from hub.fhir_http import FHIR_JSON, FHIR_XML, FORM, base_of
 from hub.operations import OPERATIONS, Operation
 
@@ -143,7 +143,7 @@ def _system() -> JSON:
     mode = _parameter("mode", "query", "all there is", {"const": "full"})
     open_ = _asked("the CapabilityStatement", [mode, *_shaped()], {200: "CapabilityStatement"}, (400, 406, 421))
     lines = _asked("a device's Observations, one a line", [], {200: "Parameters"}, (400, 401, 403, 415, 421, 503))
-    lines["requestBody"] = {"content": {media: {"schema": {}} for media in sorted(ingest.NDJSON)}}
+    lines["requestBody"] = {"content": {media: {"schema": {}} for media in sorted({*ingest.NDJSON, *foreign.FORMATS})}}
     return {
         "/metadata": {"get": open_ | {"security": []}},
         "/": {

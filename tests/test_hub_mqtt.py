@@ -20,6 +20,7 @@ from mqtt import Speaker, broker, place, until
 
 from hub import accounts
 from hub.db import Database
+from hub.identity import SANDBOX_PERSON
 from hub.mqtt.broker import BrokerError, Place
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -178,6 +179,18 @@ class TestFlow:
             await cuff.publish(pulse(world.person, 12, 60 * 30))
             await until(lambda: bool(cuff.receipts))
         assert [one["severity"] for one in cuff.receipts[0]["issue"]] == ["warning", "warning"]
+
+    async def test_what_comes_with_a_sandbox_key_is_a_test_and_says_so(self, world: World) -> None:
+        async with world.database.transaction() as tx:
+            key = await accounts.issue_device_key(tx, world.other, sandbox=True)
+        async with world.speaker(device_id=world.other, key=key) as tester:
+            await tester.listen()
+            await tester.publish(pulse(SANDBOX_PERSON, 191, 15))
+            await until(lambda: bool(tester.receipts))
+        assert tester.receipts[0]["outcome"] == "accepted"
+        async with world.database.reading() as pg:
+            rows = await pg.execute("SELECT value, quality FROM reading WHERE patient_id = %s", (SANDBOX_PERSON,))
+            assert await rows.fetchall() == [(191.0, "sandbox")]
 
     async def test_qos_0_and_2_are_taken_too(self, world: World) -> None:
         async with world.speaker() as cuff:

@@ -13,9 +13,10 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from fhir import wire
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.validation import parse
-from hub import intake
+from hub import foreign, intake
 from hub.db import Database
 from hub.faults import told
 from hub.fhir_http import localise
@@ -24,6 +25,7 @@ from hub.ingest import Line, Submissions
 from hub.intake import Receipt, Sent
 from hub.mqtt import topics
 from hub.mqtt.inflow import Inflow
+from monitoring.formats import open_mhealth
 
 BATCH = 500
 LATER = 1.0
@@ -35,13 +37,14 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class Bridge:
     """Takes from *inflow*, stores through *submissions*, answers over *client*. *base_url* is this hub's own `/fhir`,
-    when it is known: what a device refers to by it, it refers to here."""
+    when it is known: what a device refers to by it, it refers to here. *sandbox*: all of it came with sandbox keys."""
 
     database: Database
     submissions: Submissions
     inflow: Inflow
     client: Client
     base_url: str = ""
+    sandbox: bool = False
     _devices: dict[str, Actor] = field(default_factory=dict)
 
     async def keep(self) -> None:
@@ -77,14 +80,22 @@ class Bridge:
         while True:
             try:
                 await self._meet({device_id for device_id, _ in senders})
+                known = await self._holders(messages, senders)
                 break
             except psycopg.OperationalError as error:
                 log.warning("mqtt waits for the database", kind=type(error).__name__)
                 await asyncio.sleep(LATER)
         return [
-            (number, _checked(self._devices[device_id], rest, message.data, self.base_url))
+            (number, _checked(self._devices[device_id], rest, message.data, self.base_url, known))
             for number, (message, (device_id, rest)) in enumerate(zip(messages, senders, strict=True))
         ]
+
+    async def _holders(self, messages: Sequence[Msg], senders: Sequence[tuple[str, str]]) -> foreign.Holders:
+        """Of whom a message in another format, which names nobody, may be; hardly any batch has one."""
+        ids = {
+            one for message, (one, _) in zip(messages, senders, strict=True) if b'"resourceType"' not in message.data
+        }
+        return await foreign.holders(self.database, ids) if ids else {}
 
     async def _meet(self, device_ids: set[str]) -> None:
         """Whoever published was let in with their key; what they are called is looked up once."""
@@ -96,7 +107,9 @@ class Bridge:
             names = dict(await rows.fetchall())
         for one in strangers:
             # A device that is gone since is refused where every device is looked at.
-            self._devices[one] = _device(one, names.get(one, one))
+            reference = f"Device/{one}"
+            named = names.get(one, one)
+            self._devices[one] = Actor("device", one, named, "device", reference, (reference,), sandbox=self.sandbox)
 
     async def _stored(self, ready: Sequence[Line]) -> list[Receipt]:
         good = [one for _, one in ready if isinstance(one, Sent)]
@@ -139,16 +152,15 @@ class Broken(Refusal):
         super().__init__(500, [Issue("exception", text)])
 
 
-def _device(id_: str, name: str) -> Actor:
-    reference = f"Device/{id_}"
-    return Actor("device", id_, name, "device", reference, (reference,))
-
-
-def _checked(actor: Actor, rest: str, raw: bytes, base_url: str) -> Sent | tuple[Actor, bytes, Refusal]:
+def _checked(
+    actor: Actor, rest: str, raw: bytes, base_url: str, known: foreign.Holders
+) -> Sent | tuple[Actor, bytes, Refusal]:
     try:
         if rest != "readings":
             below = f"carehub/{actor.id}/"
             raise refuse(404, "not-found", f"There is no topic {below}{rest}; readings go to {below}readings.")
+        if b'"resourceType"' not in raw and open_mhealth.is_data_point(point := wire.decode(raw)):
+            return foreign.translated(actor, raw, point, known, open_mhealth.observation)
         observation = parse(raw, "Observation").resource
         if base_url and base_url.encode() in raw:
             localise(observation, base_url)

@@ -26,8 +26,11 @@ from nats.aio.client import Client
 
 from hub.children import end_with_parent
 
-DEVICES, DOOR, SYSTEM = "devices", "door", "system"
-"""The accounts of the server, which see nothing of each other; ours is the only user of each that has a password."""
+DEVICES, SANDBOX, DOOR, SYSTEM = "devices", "sandbox", "door", "system"
+"""The accounts of the server, which see nothing of each other; ours is the only user of each that has a password. A
+message does not say which key its sender came in with: those of sandbox keys are a stream of their own, therefore."""
+
+SANDBOX_ROOM = 64 * 1024**2
 
 LARGEST = 1024 * 1024
 """Bytes of a message, as of a line of `$ingest`: who sends more is hung up on."""
@@ -128,14 +131,19 @@ class Broker:
 
     def _configure(self) -> None:
         # What the server reads is a superset of JSON.
-        limits = {"max_file": self.place.room + 64 * 1024**2, "max_mem": 64 * 1024**2, "sync_interval": self.place.sync}
+        limits = {
+            "max_file": self.place.room + 2 * SANDBOX_ROOM,
+            "max_mem": 64 * 1024**2,
+            "sync_interval": self.place.sync,
+        }
         mqtt: dict[str, Any] = {"host": self.place.host, "port": self.place.port}
         if self.place.certificate is not None:
             mqtt["tls"] = {"cert_file": str(self.place.certificate.absolute())}
             mqtt["tls"]["key_file"] = str((self.place.key or self.place.certificate).absolute())
-        users = {account: [{"user": account, "password": self.secret}] for account in (DEVICES, DOOR, SYSTEM)}
+        users = {account: [{"user": account, "password": self.secret}] for account in (DEVICES, SANDBOX, DOOR, SYSTEM)}
         accounts: dict[str, Any] = {account: {"users": one} for account, one in users.items()}
-        accounts[DEVICES]["jetstream"] = "enabled"
+        for account in (DEVICES, SANDBOX):
+            accounts[account]["jetstream"] = "enabled"
         text = msgspec.json.encode(
             {
                 "server_name": "carehub",

@@ -14,8 +14,9 @@ from nats.aio.msg import Msg
 from fhir.outcome import Refusal
 from hub import identity
 from hub.db import Database
+from hub.identity import Actor
 from hub.mqtt import topics
-from hub.mqtt.broker import DEVICES
+from hub.mqtt.broker import DEVICES, SANDBOX
 from hub.mqtt.tickets import Request, Signer, request_of
 
 AGAIN = 60.0
@@ -37,7 +38,7 @@ class Door:
 
     async def open(self) -> None:
         """From now on devices may come in."""
-        await self.system.subscribe(f"$SYS.ACCOUNT.{DEVICES}.DISCONNECT", cb=self._left)
+        await self.system.subscribe("$SYS.ACCOUNT.*.DISCONNECT", cb=self._left)
         await self.system.flush()
         await self.questions.subscribe("$SYS.REQ.USER.AUTH", cb=self._asked)
         await self.questions.flush()
@@ -65,40 +66,41 @@ class Door:
         except ValueError as error:
             log.error("mqtt door", why=str(error))
             return
-        why = await self._objection(request)
-        if why is not None:
-            log.info("mqtt: not let in", why=why)
-            await message.respond(self.signer.refuse(request, why))
+        found = await self._admitted(request)
+        if isinstance(found, str):
+            log.info("mqtt: not let in", why=found)
+            await message.respond(self.signer.refuse(request, found))
             return
         # Remembered before it is let in: a key that ends in between is noticed, too.
         self._inside[request.server, request.connection] = request.user, request.secret
-        rights = topics.subject(request.user, ">"), topics.subject(request.user, "receipts")
         # The last is where the server itself hands a client what it subscribed to with QoS 1.
-        answer = self.signer.admit(request, DEVICES, [rights[0]], [rights[1], "$MQTT.sub.>"])
-        await message.respond(answer)
+        hears = [topics.subject(found.id, "receipts"), "$MQTT.sub.>"]
+        account = SANDBOX if found.sandbox else DEVICES
+        await message.respond(self.signer.admit(request, account, [topics.subject(found.id, ">")], hears))
 
-    async def _objection(self, request: Request) -> str | None:
+    async def _admitted(self, request: Request) -> Actor | str:
+        """The device, or why it may not come in."""
         if request.kind != "mqtt":
             return "only MQTT is spoken here"
         try:
-            valid = await self._valid(request.user, request.secret)
+            actor = await self._whose(request.user, request.secret)
         except psycopg.OperationalError:
             return "the database does not answer"
-        if not valid:
+        if actor is None:
             return "no valid key of this device"
-        if request.client != topics.client_id(request.user):
+        if request.client != topics.client_id(actor.id):
             return "the client id is not the device's"
-        return None
+        return actor
 
-    async def _valid(self, device_id: str, key: str) -> bool:
+    async def _whose(self, device_id: str, key: str) -> Actor | None:
+        """The device, when this is its key."""
         if not key.startswith(identity.DEVICE_PREFIX):
-            return False
+            return None
         try:
             actor = await identity.authenticate({"authorization": f"Bearer {key}"}, {}, self.database)
         except Refusal:
-            return False
-        # What comes over MQTT counts; a key for trying out sends over HTTP.
-        return actor.kind == "device" and actor.id == device_id and not actor.sandbox
+            return None
+        return actor if actor.kind == "device" and actor.id == device_id else None
 
     async def _left(self, message: Msg) -> None:
         with contextlib.suppress(KeyError, ValueError):
@@ -107,9 +109,9 @@ class Door:
 
     async def _turn_out(self) -> None:
         inside = list(self._inside.items())
-        valid = await asyncio.gather(*(self._valid(*who) for _, who in inside))
-        for ((server, connection), (device_id, _)), still in zip(inside, valid, strict=True):
-            if still:
+        found = await asyncio.gather(*(self._whose(*who) for _, who in inside))
+        for ((server, connection), (device_id, _)), actor in zip(inside, found, strict=True):
+            if actor is not None:
                 continue
             log.info("mqtt: a key ended, its connection ends", device=device_id)
             asked = msgspec.json.encode({"cid": connection})

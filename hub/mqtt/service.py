@@ -12,7 +12,7 @@ from hub.faults import told
 from hub.ingest import Submissions
 from hub.live import Live
 from hub.mqtt.bridge import Bridge
-from hub.mqtt.broker import DEVICES, DOOR, SYSTEM, Broker, Place
+from hub.mqtt.broker import DEVICES, DOOR, SANDBOX, SANDBOX_ROOM, SYSTEM, Broker, Place
 from hub.mqtt.door import Door
 from hub.mqtt.inflow import Inflow
 from hub.mqtt.tickets import Signer
@@ -28,19 +28,26 @@ async def run(settings: Settings, url: str, place: Place, started: Callable[[], 
     async with broker.running():
         database = Database(url, settings.pool_size, settings.statement_timeout_ms)
         submissions = Submissions(database)
-        inside, questions, system = [await broker.connect(account) for account in (DEVICES, DOOR, SYSTEM)]
-        door = Door(database, signer, questions, system)
+        clients = {one: await broker.connect(one) for one in (DEVICES, SANDBOX, DOOR, SYSTEM)}
+        door = Door(database, signer, clients[DOOR], clients[SYSTEM])
         live = Live(url, partial(_ended, database, door))
-        inflow = Inflow(inside, place.room)
         base_url = f"{settings.base_url}/fhir" if settings.base_url else ""
-        bridge = Bridge(database, submissions, inflow, inside, base_url)
+        inflows = {
+            DEVICES: Inflow(clients[DEVICES], place.room),
+            SANDBOX: Inflow(clients[SANDBOX], SANDBOX_ROOM, ahead=50),
+        }
+        bridges = {
+            name: Bridge(database, submissions, inflow, clients[name], base_url, name == SANDBOX)
+            for name, inflow in inflows.items()
+        }
         try:
             await live.start()
-            await inflow.open()
+            for inflow in inflows.values():
+                await inflow.open()
             await door.open()
             keeping = [
                 asyncio.create_task(door.keep(), name="door"),
-                asyncio.create_task(bridge.keep(), name="bridge"),
+                *(asyncio.create_task(bridge.keep(), name=f"bridge of {name}") for name, bridge in bridges.items()),
             ]
             if started is not None:
                 started()
@@ -58,7 +65,7 @@ async def run(settings: Settings, url: str, place: Place, started: Callable[[], 
         finally:
             await live.stop()
             await submissions.close()
-            for client in (inside, questions, system):
+            for client in clients.values():
                 await client.close()
             await database.close()
 

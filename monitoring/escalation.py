@@ -79,7 +79,7 @@ def fall_due(flag: Flag, cover: Cover, now: datetime, repeated: bool = True) -> 
     else:
         whom = CHAIN_WORDS[step(flag.level + 1)]
         again = " again" if flag.level >= len(CHAIN) - 1 else ""
-        after = by_engine(flag, ESCALATED, now, f"Nobody has acknowledged it: {whom} told{again}")
+        after = by_engine(flag, ESCALATED, now, f"Nobody has acknowledged it: told to {whom}{again}")
         if len(after.moves) > MOST_MOVES:
             after = replace(after, moves=[*after.moves[:-2], after.moves[-1]])
     return timed(None, after, cover, now)

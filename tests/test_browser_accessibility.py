@@ -9,7 +9,7 @@ from browsing import AXE, DESK, PHONE, Service, held
 STAFF = (
     "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/devices", "/patients/{}",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
-    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/notices", "/notices?show=all", "/nowhere",
+    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/hours", "/notices", "/notices?show=all", "/nowhere",
 )  # fmt: skip
 CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/patients/{}/pregnancy", "/flags/{flag}")
 OWN = ("/me", "/me/plan", "/me/readings", "/me/looked", "/notices")
@@ -20,6 +20,7 @@ PAGES: dict[str | None, tuple[str, ...]] = {
     "patient": OWN,
     "carer": OWN[:3],
     "governance": ("/audit", "/emergencies"),
+    "admin": ("/hours",),
 }
 
 

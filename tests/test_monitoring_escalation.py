@@ -50,10 +50,10 @@ class TestChain:
             flag = after
             said.append(flag.moves[-1]["why"])
         assert [one.partition(": ")[2] for one in said] == [
-            "the clinicians of the team told",
-            "the duty clinician of the hub told",
-            "the duty clinician of the hub told again",
-            "the duty clinician of the hub told again",
+            "told to the clinicians of the team",
+            "told to the duty clinician of the hub",
+            "told to the duty clinician of the hub again",
+            "told to the duty clinician of the hub again",
         ]
         assert (flag.state, flag.level) == (ESCALATED, 4) and at(flag) - now == AGAIN
 

@@ -57,7 +57,7 @@ def standing(
         until = f", until {words.when(due, now)}" if due else ""
         return f"A second reading was asked for{until}."
     if state == ESCALATED:
-        return f"Not acknowledged: {CHAIN_WORDS[step(level)]} told."
+        return f"Not acknowledged so far, so it was told to {CHAIN_WORDS[step(level)]}."
     if state == IN_PROGRESS:
         return f"In progress. {seen}".strip()
     if state == SNOOZED:
@@ -76,7 +76,7 @@ def next_step(state: str, severity: int, level: int, due: datetime | None, now: 
     if state == SNOOZED:
         return f"It is open again {at}, or as soon as a reading is worse."
     if state in CALLING:
-        return f"If nobody acknowledges it, {CHAIN_WORDS[step(level + 1)]} will be told {at}."
+        return f"If nobody acknowledges it, {CHAIN_WORDS[step(level + 1)]} will hear of it {at}."
     return None
 
 

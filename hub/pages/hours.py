@@ -136,7 +136,7 @@ def _chain(cover: Cover, names: dict[str, str]) -> list[str]:
         f"At once: {coordinator}; without one, everybody in the team.",
         f"Not acknowledged after {red} (red) or {amber} of open hours (amber): {clinician}.",
         f"Not acknowledged after as long again: {lead}{f' ({leads})' if leads else ', that is every clinician here'}; "
-        f"then again, at most every {words.span(AGAIN.total_seconds())}, until somebody does.",
+        f"then again and again, not more often than every {words.span(AGAIN.total_seconds())}, until somebody does.",
     ]
     if cover.on_call:
         on_call = words_of([names.get(one, "someone") for one in cover.on_call])

@@ -119,6 +119,7 @@ async def me(request: Request) -> Response:
         latest=[how(one, mine.now) for one in latest],
         due=due,
         advised=advised,
+        watching=watching(mine.cover, mine.now),
         team=persons.faces(members, mine.now),
         changes=changes,
         plan=plan_words(mine.kept),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -370,6 +370,7 @@ def _body(change: Change, resource: JSON, version: str, updated: datetime) -> st
     ).decode()
 
 
+@lru_cache(16)  # all of a batch are written at one instant
 def instant(at: datetime) -> str:
     """`2026-11-21T09:58:00.123Z`: UTC to the millisecond, which is how `updated` is kept."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 
 LOINC = "http://loinc.org"
 SNOMED = "http://snomed.info/sct"
@@ -83,6 +84,7 @@ class Measure:
         return f"{half_up(value, self.decimals):.{self.decimals}f} {self.shown}".rstrip()
 
 
+@lru_cache(10_000)  # the same few hundred values come all day long
 def half_up(value: float, decimals: int) -> float:
     """Round halves up as people do on paper: 38.05 -> 38.1 (the binary value of 38.05 is just below the half)."""
     scale = 10.0**decimals

@@ -46,7 +46,7 @@ def hold(actor: Actor, changes: Sequence[Change], before: Mapping[Key, Stored], 
 def _check(was: JSON | None, after: Pause | None, now: datetime) -> None:
     known = pauses.from_service_request(was) if was is not None else None
     if after is None:
-        if known is not None and known.since < now:
+        if known is not None and known.since < now.replace(microsecond=0):
             raise _kept("This pause has begun already: it is ended (status completed), not taken back.")
         return
     if known is None:

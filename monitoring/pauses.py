@@ -144,7 +144,7 @@ def ended(resource: JSON, now: datetime, by: str, why: str) -> JSON:
         raise Refusal(409, [Issue("conflict", "This pause is over already.", "ServiceRequest.status")])
     note = {"authorReference": {"reference": by}, "time": _text(now), "text": why}
     kept = {**resource, "note": [*resource.get("note", ()), note]}
-    if pause.since >= now:
+    if pause.since >= now.replace(microsecond=0):
         return {**kept, "status": "revoked"}
     return {**kept, "status": "completed", "occurrencePeriod": {**resource["occurrencePeriod"], "end": _text(now)}}
 

@@ -7,7 +7,8 @@ import pytest
 from browsing import AXE, DESK, PHONE, Service, held
 
 STAFF = (
-    "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/devices", "/patients/{}",
+    "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/patients/{}", "/devices",
+    "/devices/new", "/devices/{device}", "/devices/{device}/integration",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
     "/patients/{}/team", "/patients/{}/approval", "/emergency", "/hours", "/notices", "/notices?show=all", "/nowhere",
 )  # fmt: skip
@@ -40,7 +41,7 @@ async def addresses(service: Service) -> dict[str, str]:
     if flag is None:
         await service.post(person, "59408-5", 88, "%")
         flag = await service.one("SELECT id FROM flag WHERE patient_id = %s LIMIT 1", person)
-    return {"person": person, "flag": flag}
+    return {"person": person, "flag": flag, "device": service.device_keys[person].partition(" ")[0]}
 
 
 @pytest.mark.parametrize("username", PAGES, ids=str)
@@ -52,7 +53,7 @@ async def test_axe_finds_no_serious_violation(service: Service, axe: str, userna
         username, PHONE if username in ("patient", "carer") else DESK, bypass_csp=True
     ) as page:
         for address in PAGES[username]:
-            await page.goto(address.format(known["person"], flag=known["flag"]))
+            await page.goto(address.format(known["person"], flag=known["flag"], device=known["device"]))
             await page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
             await page.evaluate(axe)
             found: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
@@ -70,7 +71,7 @@ async def test_nothing_scrolls_sideways_on_a_phone(service: Service, username: s
     known = await addresses(service)
     async with service.signed_in(username, {"width": 320, "height": 640}) as page:
         for address in STAFF if username == "coordinator" else OWN:
-            await page.goto(address.format(known["person"], flag=known["flag"]))
+            await page.goto(address.format(known["person"], flag=known["flag"], device=known["device"]))
             assert await page.evaluate("document.documentElement.scrollWidth") <= 320, address
 
 

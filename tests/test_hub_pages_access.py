@@ -102,7 +102,7 @@ async def _now(pg: Any) -> str:
 
 
 def filled(path: str, world: dict[str, str]) -> str:
-    known = {**world, "key": "spo2", "observation_id": "none", "ident": "none"}
+    known = {**world, "key": "spo2", "observation_id": "none", "ident": "none", "device_id": world["device"]}
     return re.sub(r"{(\w+)}", lambda found: known[found.group(1)], path)
 
 
@@ -244,7 +244,12 @@ async def test_every_page_that_shows_a_person_leaves_an_audit_row(rest: Rest, wo
 def test_every_page_is_documented() -> None:
     said = (Path(__file__).parents[1] / "docs" / "pages.md").read_text()
     for path in READS:
-        named = path.replace("{patient_id}", "{id}").replace("{flag_id}", "{id}").replace("{key}", "{measure}")
+        named = (
+            path.replace("{patient_id}", "{id}")
+            .replace("{flag_id}", "{id}")
+            .replace("{key}", "{measure}")
+            .replace("{device_id}", "{id}")
+        )
         assert f"`{named}`" in said or named in ("/", "/me/saved"), path
 
 

@@ -7,10 +7,10 @@ from test_flow_readings import person as person_with_device
 from test_flow_readings import rows, send, spo2
 
 from fhir.store import Change, new_id
-from hub import flows
+from hub import fleet, flows
 from hub.db import Tx
 from hub.identity import IMPORTER, Actor
-from hub.pages import devices, flags, me, person, records
+from hub.pages import device_words, flags, me, person, records
 from monitoring.limits import Limits, Order, to_service_request
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -150,6 +150,7 @@ class TestNothingIsLostSilently:
         wrong_unit = {"value": 12, "unit": "kPa", "system": "http://unitsofmeasure.org", "code": "kPa"}
         await send(tx, device, spo2(patient_id, "97"), spo2(patient_id, "97", valueQuantity=wrong_unit))
         operations = Actor("user", "o", "Jean", "operations", "Practitioner/o", ("Practitioner/o",))
-        found = {row[0]: row for row in await devices.fleet(tx.pg, operations)}
-        assert found[device.id][4] is not None
-        assert found[device.id][5:] == (1, "wrong-unit")
+        (found,) = (await fleet.fleet(tx.pg, operations, NOW, only=device.id)).rows
+        assert (found.refused, found.reason) == (1, "wrong-unit")
+        said = device_words.row(found, NOW)
+        assert said["why"] == "The unit is none that this measure has."

@@ -10,10 +10,12 @@ from starlette.exceptions import HTTPException
 from hub.pages import (
     approval,
     audit,
+    device,
     devices,
     emergency,
     flags,
     hours,
+    integration,
     limits,
     live,
     looked,
@@ -37,7 +39,9 @@ from hub.pages import (
 from hub.pages.door import visitor
 from hub.pages.errors import error_page
 
-BOARDS = (today, mdt, live, flags, hours, tasks, devices, audit, emergency, notices, reports, rules)
+BOARDS = (
+    today, mdt, live, flags, hours, tasks, devices, device, integration, audit, emergency, notices, reports, rules,
+)  # fmt: skip
 PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy, person_rules)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 

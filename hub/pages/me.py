@@ -76,6 +76,7 @@ class Own:
     now: datetime
 
     cover: Cover
+
     def context(self) -> dict[str, Any]:
         which = f"?for={self.person.patient_id}" if self.everyone else ""
         return {

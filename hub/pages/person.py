@@ -45,6 +45,7 @@ class Person:
     coordinator: str | None
     coach: str | None
     alike: bool
+    paused: datetime | None
 
     @property
     def name(self) -> str:
@@ -95,7 +96,9 @@ async def find(pg: psycopg.AsyncConnection[Any], actor: Actor, patient_id: str) 
                    EXISTS (SELECT 1 FROM person other WHERE other.patient_id <> person.patient_id
                            AND (other.search_name = person.search_name
                                 OR (other.birth_date = person.birth_date AND other.family = person.family))
-                           AND {other.text}) AS alike
+                           AND {other.text}) AS alike,
+                   (SELECT max(pause.until) FROM pause WHERE pause.patient_id = person.patient_id
+                    AND pause.since <= now() AND pause.until > now() AND pause.measures IS NULL) AS paused
             FROM person WHERE person.patient_id = %s AND {allowed.text}""",
         (COORDINATOR, COACH, *other.params, patient_id, *allowed.params),
     )

@@ -202,5 +202,13 @@ SAID = {
     "note-saved": "Note saved. It stands in the charts.",
     "emergency-opened": "Open to you for a few hours. The person is told, and your reason is looked into.",
     "emergency-reviewed": "Noted that you have looked into it.",
+    "device-registered": "Registered. Make its key, and hand it to somebody.",
+    "device-assigned": "Handed over. What it measures from then on belongs to this person.",
+    "device-returned": "Back in stock. What it measured before stays with who held it.",
+    "device-gone": "Noted. Nobody holds it, and its keys have ended.",
+    "device-back": "Back in stock. It needs a new key.",
+    "device-keys-ended": "All its keys have ended: nothing it sends is accepted.",
+    "paused": "Paused. Nobody is chased until then; a reading that comes is looked at.",
+    "pause-ended": "The pause has ended. Missing readings count again.",
     "signed-out": "You have signed out.",
 }

@@ -84,7 +84,7 @@ def _server(operations: Declared, topics: tuple[str, ...]) -> JSON:
         "resource": [_resource(spec, operations) | _offered(spec, topics) for spec in SPECS.values()],
         "interaction": [{"code": code} for code in ("transaction", "batch", "history-system", "search-system")],
         "searchParam": [_param(code, kind) for code, kind in sorted(_of_every_type().items())],
-        "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{owner.lower()}" for owner in OWNERS],
+        "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{owner[0].lower()}{owner[1:]}" for owner in OWNERS],
         "operation": [
             {
                 "name": "ingest",

@@ -1,4 +1,4 @@
-"""Compartments: what belongs to a Patient, a Practitioner or a Device, as R4's CompartmentDefinitions have it."""
+"""Compartments: what belongs to a Patient, an Encounter, a Device or one of those who care, as R4 defines them."""
 
 from fhir import store
 from fhir.conditions import any_of, has_key
@@ -6,7 +6,7 @@ from fhir.outcome import refuse
 from fhir.registry import SPECS, ResourceSpec
 from fhir.store import Sql
 
-OWNERS = ("Device", "Patient", "Practitioner")
+OWNERS = ("Device", "Encounter", "Patient", "Practitioner", "RelatedPerson")
 
 Compartment = tuple[str, str]
 

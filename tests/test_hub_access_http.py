@@ -193,7 +193,9 @@ class TestMatrix:
                 inside = await client.get(f"/fhir/Patient/{patient}/*?_count=1000")
                 assert inside.status_code == 200, inside.text
                 check_leaks(role, inside.json())
-            for owner in ("Practitioner/Practitioner-m", "Device/Device-m", "Device/Device-o"):
+            owners = ["Practitioner/Practitioner-m"]
+            owners += [f"{type_}/{type_}-{of}" for type_ in ("Device", "Encounter", "RelatedPerson") for of in "mo"]
+            for owner in owners:
                 inside = await client.get(f"/fhir/{owner}/*?_count=1000")
                 assert inside.status_code == 200, inside.text
                 check_leaks(role, inside.json())

@@ -250,6 +250,36 @@ class TestSearch:
         posted = await rest.system("POST", f"/Patient/{id_}/*/_search", b"_type=Patient", form)
         assert [e["resource"]["id"] for e in decode(posted.content)["entry"]] == [id_]
 
+    async def test_the_compartments_of_an_encounter_and_of_a_related_person(self, rest: Rest) -> None:
+        about = await rest.patient()
+        carer = {"resourceType": "RelatedPerson", "patient": {"reference": f"Patient/{about}"}}
+        carer_id = decode((await rest.system("POST", "/RelatedPerson", carer)).content)["id"]
+        visit = {
+            "resourceType": "Encounter",
+            "status": "finished",
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HH"},
+            "subject": {"reference": f"Patient/{about}"},
+            "participant": [{"individual": {"reference": f"RelatedPerson/{carer_id}"}}],
+        }
+        visit_id = decode((await rest.system("POST", "/Encounter", visit)).content)["id"]
+        measured = decode(pulse(about)) | {
+            "encounter": {"reference": f"Encounter/{visit_id}"},
+            "performer": [{"reference": f"RelatedPerson/{carer_id}"}],
+        }
+        pulse_id = decode((await rest.system("POST", "/Observation", measured)).content)["id"]
+        await rest.system("POST", "/Observation", pulse(about))
+
+        async def inside(path: str) -> set[str]:
+            found = decode((await rest.system("GET", path)).content)
+            return {f"{one['resource']['resourceType']}/{one['resource']['id']}" for one in found.get("entry", ())}
+
+        both = {f"Encounter/{visit_id}", f"Observation/{pulse_id}"}
+        assert await inside(f"/Encounter/{visit_id}/*") == both
+        assert await inside(f"/Encounter/{visit_id}/Observation") == {f"Observation/{pulse_id}"}
+        assert await inside(f"/RelatedPerson/{carer_id}/*") == {*both, f"RelatedPerson/{carer_id}"}
+        assert await inside(f"/RelatedPerson/{carer_id}/Encounter?status=planned") == set()
+        assert (await rest.system("GET", f"/Encounter/{visit_id}/Flag")).status_code == 404
+
     async def test_over_all_types(self, rest: Rest) -> None:
         id_ = await rest.patient()
         await rest.system("POST", "/Observation", pulse(id_))

@@ -1,6 +1,8 @@
 """Make `search-parameters.json` from the HL7 definitions: `python fhir/data/search_parameters.py DEFINITIONS_FOLDER`.
 
-Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-*.json` (CC0). Shape of the result:
+Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-*.json` (CC0); the compartments of Encounter
+and RelatedPerson stand here, as hl7.org/fhir/R4/compartmentdefinition-encounter.html and -relatedperson.html have them.
+Shape of the result:
 `{"params": {type: {code: [kind, expression, targets]}}, "compartments": {type: {type: [codes]}}}`. The parameters of
 every type stand under `Resource`; `targets` is empty for anything but a reference. A fourth item, true, marks a token
 whose element is a bare `code` (its system is implied by the element), which the models of fhir.resources tell. A
@@ -16,6 +18,53 @@ from typing import Any
 from fhir.resources.R4B import get_fhir_model_class
 
 from fhir.types import SERVED
+
+_BY_ENCOUNTER = (
+    "CarePlan CareTeam Claim ClinicalImpression Communication CommunicationRequest Composition Condition DeviceRequest"
+    " DiagnosticReport DocumentReference ExplanationOfBenefit Media MedicationRequest NutritionOrder Observation"
+    " Procedure QuestionnaireResponse RequestGroup ServiceRequest VisionPrescription"
+)
+ENCOUNTER = {
+    **{type_: ["encounter"] for type_ in _BY_ENCOUNTER.split()},
+    "ChargeItem": ["context"],
+    "DocumentManifest": ["related-ref"],
+    "Encounter": ["{def}"],
+    "MedicationAdministration": ["context"],
+}
+RELATED_PERSON = {
+    "AdverseEvent": ["recorder"],
+    "AllergyIntolerance": ["asserter"],
+    "Appointment": ["actor"],
+    "AppointmentResponse": ["actor"],
+    "Basic": ["author"],
+    "CarePlan": ["performer"],
+    "CareTeam": ["participant"],
+    "ChargeItem": ["enterer", "performer-actor"],
+    "Claim": ["payee"],
+    "Communication": ["sender", "recipient"],
+    "CommunicationRequest": ["sender", "recipient", "requester"],
+    "Composition": ["author"],
+    "Condition": ["asserter"],
+    "Coverage": ["policy-holder", "subscriber", "payor"],
+    "DocumentManifest": ["author", "recipient"],
+    "DocumentReference": ["author"],
+    "Encounter": ["participant"],
+    "ExplanationOfBenefit": ["payee"],
+    "Invoice": ["recipient"],
+    "MedicationAdministration": ["performer"],
+    "MedicationStatement": ["source"],
+    "Observation": ["performer"],
+    "Patient": ["link"],
+    "Person": ["link"],
+    "Procedure": ["performer"],
+    "Provenance": ["agent"],
+    "QuestionnaireResponse": ["author", "source"],
+    "RelatedPerson": ["{def}"],
+    "RequestGroup": ["participant"],
+    "Schedule": ["actor"],
+    "ServiceRequest": ["performer"],
+    "SupplyRequest": ["requester"],
+}
 
 TARGET = Path(__file__).parent / "search-parameters.json"
 # A parameter that names nearly every type as its target means any type.
@@ -106,7 +155,8 @@ def compact(folder: Path) -> dict[str, Any]:
         "compartments": {
             one["code"]: {item["code"]: item["param"] for item in one["resource"] if item.get("param")}
             for one in compartments
-        },
+        }
+        | {"Encounter": dict(sorted(ENCOUNTER.items())), "RelatedPerson": RELATED_PERSON},
     }
 
 

@@ -102,7 +102,14 @@ async def _now(pg: Any) -> str:
 
 
 def filled(path: str, world: dict[str, str]) -> str:
-    known = {**world, "key": "spo2", "observation_id": "none", "ident": "none", "device_id": world["device"]}
+    known = {
+        **world,
+        "key": "spo2",
+        "observation_id": "none",
+        "ident": "none",
+        "questionnaire": "phq-9",
+        "device_id": world["device"],
+    }
     return re.sub(r"{(\w+)}", lambda found: known[found.group(1)], path)
 
 

@@ -21,12 +21,14 @@ from hub.pages import (
     looked,
     mdt,
     me,
+    monitoring,
     my_readings,
     notices,
     patients,
     person_rules,
     plan,
     pregnancy,
+    questions,
     readings,
     reports,
     rules,
@@ -42,7 +44,7 @@ from hub.pages.errors import error_page
 BOARDS = (
     today, mdt, live, flags, hours, tasks, devices, device, integration, audit, emergency, notices, reports, rules,
 )  # fmt: skip
-PERSON = (patients, summary, plan, readings, team, approval, limits, pregnancy, person_rules)
+PERSON = (patients, summary, plan, readings, team, approval, limits, monitoring, pregnancy, questions, person_rules)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 

@@ -10,6 +10,7 @@ from hub import flows
 from hub.identity import Actor
 from hub.pages import person as persons
 from hub.pages import words
+from hub.pages.asking import how_often
 from hub.pages.door import Form, demand, form, runtime, signed_in, told, transaction
 from hub.pages.errors import PageRoute
 from hub.pages.person import limit_words
@@ -101,6 +102,7 @@ async def _page(
         shared=sent.text("shared", 1) == "1" if sent else (order is None or not order.personal or order.shared),
         every=sent.text("every") if sent else (_text(order.every_hours) if order else ""),
         everies=EVERY,
+        often=how_often(order.schedule) if order and (order.windows or _text(order.every_hours) not in EVERY) else None,
         earliest=(persons.today(now) + timedelta(days=1)).isoformat(),
         days=DAYS,
         tried=tried is not None,
@@ -131,17 +133,21 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
             return await _page(request, actor, patient_id, measure, sent=sent, tried=limits_sent)
         async with transaction(request) as tx:
             await persons.find(tx.pg, actor, patient_id)
+            known = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
             order = Order(
                 service_request_id=new_id(),
                 patient_id=patient_id,
                 measure=measure.key,
                 limits=limits_sent,
                 scale=_scale(measure, sent),
-                every_hours=float(sent.text("every")) if sent.text("every") in EVERY and sent.text("every") else None,
+                every_hours=_every(sent, known),
                 set_by=actor.reference,
                 reason=sent.text("reason", 500) or None,
                 review_on=_day(sent.text("review_on")),
                 shared=sent.text("shared", 1) == "1",
+                windows=known.windows if known else "",
+                starts=known.starts if known else None,
+                ends=known.ends if known else None,
             )
             if order.scale == 2 and not order.reason:
                 raise refuse(
@@ -157,6 +163,15 @@ async def save(request: Request, patient_id: str, key: str) -> Response:
             raise
         return await _page(request, actor, patient_id, measure, _as_on_the_form(refusal.issues[0].diagnostics), sent)
     return told(f"/patients/{patient_id}/readings#{measure.key}", "limits-saved")
+
+
+def _every(sent: Form, known: Order | None) -> float | None:
+    """How often it is asked for: as the plan of monitoring says, where that names windows of the day or anything that
+    this form has no words for."""
+    if known is not None and (known.windows or _text(known.every_hours) not in EVERY):
+        return known.every_hours
+    every = sent.text("every")
+    return float(every) if every in EVERY and every else None
 
 
 def _as_on_the_form(problem: str) -> str:

@@ -13,11 +13,11 @@ from care_plans.patient_view import Worse, worse
 from care_plans.versions import since
 from fhir import store
 from fhir.outcome import Refusal, refuse
-from hub import notices, watch
+from hub import asked, notices, watch
 from hub.access import visible
 from hub.db import Tx
 from hub.identity import Actor
-from hub.pages import hand, records, words
+from hub.pages import asking, hand, records, words
 from hub.pages import person as persons
 from hub.pages.door import Form, demand, form, runtime, signed_in, transaction
 from hub.pages.errors import PageRoute
@@ -33,7 +33,6 @@ from monitoring.doubts import Doubt, doubts
 from monitoring.feedback import feedback, watching
 from monitoring.measures import MEASURES
 from monitoring.readings import readings as typed_readings
-from monitoring.state import load_orders
 from monitoring.tables import LIVE
 
 router = APIRouter(route_class=PageRoute)
@@ -74,7 +73,6 @@ class Own:
     worse: Worse
     own: bool
     now: datetime
-
     cover: Cover
 
     def context(self) -> dict[str, Any]:
@@ -107,7 +105,8 @@ async def me(request: Request) -> Response:
         mine = await own_record(request, tx, actor)
         patient_id = mine.person.patient_id
         latest = await persons.latest(tx.pg, patient_id, mine.now)
-        due = await _due(tx, patient_id, latest, mine.now)
+        due = asking.today(await asked.asked(tx.pg, patient_id, mine.now), mine.now)
+        await notices.see(tx.pg, actor, patient_id, notices.REMINDERS)
         advised = await _advised(tx, patient_id, mine.now)
         members = await persons.members(tx.pg, actor, patient_id)
         changes = await _changes(tx, actor, mine.kept)
@@ -165,23 +164,6 @@ async def _advised(tx: Tx, patient_id: str, now: datetime) -> list[str]:
         (patient_id, now - ADVISED),
     )
     return [f"{advice} ({words.sentence(words.when(at, now))}.)" for advice, at in await rows.fetchall()]
-
-
-async def _due(tx: Tx, patient_id: str, latest: list[Latest], now: datetime) -> list[str]:
-    """What the person was asked to measure, and has not since the last interval ended."""
-    last = {one.measure: one.at for one in latest}
-    asked = (await load_orders(tx.pg, [patient_id])).get(patient_id, {})
-    found = []
-    for key, order in asked.items():
-        if order.every_hours is None or key == "diastolic" or key not in MEASURES:
-            continue
-        at = last.get(key)
-        name = "blood pressure" if key == "systolic" else MEASURES[key].plain
-        if at is None:
-            found.append(f"Measure your {name} for the first time.")
-        elif now - at > timedelta(hours=order.every_hours):
-            found.append(f"Measure your {name}. The last time was {words.when(at, now)}.")
-    return found
 
 
 async def _changes(tx: Tx, actor: Actor, kept: Kept | None) -> list[str]:

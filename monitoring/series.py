@@ -1,6 +1,6 @@
 """Readings for charts: all measures of a person in one statement, and never more than a chart can show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
@@ -9,11 +9,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 
-from monitoring.baseline import FLOORS, LENGTH, Baseline, TooFew, usual
-from monitoring.case import Case
-from monitoring.limits import Order
 from monitoring.measures import MEASURES
-from monitoring.readings import Reading
 
 LONDON = ZoneInfo("Europe/London")
 
@@ -25,9 +21,6 @@ MOST_SPANS = 366
 
 MOST_DOUBTFUL = 200
 """Doubtful and wrong readings of a long series that are shown one by one, the newest."""
-
-MOST_JUDGED = 2000
-"""As many as rules look at (`monitoring.state`)."""
 
 _MINUTES = (1, 5, 10, 15, 30, 60, 120, 240, 480, 720)
 _DAYS = (1, 2, 7, 14, 28, 56, 112)
@@ -156,34 +149,6 @@ async def one_by_one(
         prepare=False,
     )
     return [(measure, Point(*rest)) async for measure, *rest in cursor]
-
-
-async def usual_of(
-    pg: psycopg.AsyncConnection[Any],
-    patient_id: str,
-    measures: Sequence[str],
-    orders: Mapping[str, Order],
-    at: datetime,
-) -> dict[str, Baseline | TooFew]:
-    """What was usual for the person at the instant *at*, of those of *measures* that have a baseline: one statement.
-
-    Of a sensor, the newest `MOST_JUDGED` readings of the two weeks.
-    """
-    wanted = [measure for measure in measures if measure in FLOORS]
-    if not wanted:
-        return {}
-    rows = await pg.execute(
-        "SELECT found.* FROM unnest(%s::text[]) AS w(measure) CROSS JOIN LATERAL ("
-        " SELECT measure, at, value, observation_id FROM reading WHERE patient_id = %s AND measure = w.measure"
-        " AND quality = 'ok' AND value IS NOT NULL AND at >= %s AND at <= %s ORDER BY at DESC LIMIT %s) AS found",
-        (wanted, patient_id, at - LENGTH, at, MOST_JUDGED),
-        prepare=False,
-    )
-    recent: dict[str, list[Reading]] = {}
-    for measure, moment, value, observation_id in await rows.fetchall():
-        recent.setdefault(measure, []).append(Reading(measure, moment, value, observation_id=observation_id))
-    case = Case(patient_id, at, orders=orders, recent=recent)
-    return {measure: usual(case, measure, at) for measure in wanted}
 
 
 def edges(since: datetime, until: datetime, most: int = MOST_SPANS) -> list[datetime]:

@@ -116,8 +116,9 @@ def _day(at: datetime) -> str:
 
 
 def _month(at: datetime) -> str:
+    """A year where it begins, else the month."""
     local = at.astimezone(words.LONDON)
-    return f"{words.MONTHS[local.month - 1]} {local.year}"
+    return str(local.year) if local.month == 1 else words.MONTHS[local.month - 1]
 
 
 def _year(at: datetime) -> str:

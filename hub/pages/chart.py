@@ -16,7 +16,7 @@ from monitoring.limits import Limits
 from monitoring.measures import Measure
 from monitoring.series import Point, runs
 
-HEIGHT = 180
+HEIGHT = 150
 FOOT = 26
 ACROSS = 1000
 MANY = 140
@@ -92,7 +92,7 @@ def draw(name: str, lines: Sequence[Line], times: Times, alerts: Sequence[Mark],
     outer = [_labels(times, values)]
     for number, line in enumerate(lines):
         inner += [_usual(line, times, values), *_limit_lines(line, values)]
-        outer += _limit_words(line, values)
+        outer += _limit_words(line, values, f"{'lower' if number else 'upper'}: " if len(lines) > 1 else "")
         inner += _readings(line, number, times, values)
     inner += [_ruler(times, event) for event in events]
     outer += [_event(times, event) for event in together(events, times)]
@@ -227,11 +227,11 @@ def _apart(ticks: list[Tick]) -> list[Tick]:
     return ticks[:-1] if crowded else ticks
 
 
-def _limit_words(line: Line, values: Values) -> list[str]:
+def _limit_words(line: Line, values: Values, name: str) -> list[str]:
     number = line.measure.decimals
     return [
         f'<text class="limit-word limit-word--{level}" aria-hidden="true" x="4" y="{values.place(bound) - 4:.1f}">'
-        f"{level} {bound:.{number}f}</text>"
+        f"{name}{level} {bound:.{number}f}</text>"
         for level, bound in _bounds(line)
     ]
 
@@ -271,7 +271,7 @@ def _event(times: Times, mark: Mark) -> str:
     words = escape(mark.text + (f" and {mark.count - 1} more" if mark.count > 1 else ""))
     sign = "P" if mark.kind == "plan" else "N"
     return (
-        f'<a class="event event--{mark.kind}" href="{escape(mark.href or "")}" aria-label="{words}">'
+        f'<a class="event event--{mark.kind}" href="{escape(mark.href or "")}" aria-label="{sign}, {words}">'
         f"<title>{words}</title>"
         f'<rect x="{times.place(mark.at):.2f}%" y="{HEIGHT - 18}" width="16" height="16" rx="2"'
         f' transform="translate(-8 0)"/>'

@@ -89,8 +89,9 @@ async def changes(tx: Tx, actor: Actor, patient_id: str, shown: Period) -> list[
                 continue
             for version in (await queries.versions(tx.pg, plan.id))[-MOST:]:
                 if shown.since <= version.updated < shown.until:
-                    text = "; ".join(change.sentence.rstrip(".") for change in version.changes[:3])
-                    found.append(Happening(version.updated, "plan", text or "Plan saved", "", version.author))
+                    text = "; ".join(change.sentence.rstrip(".") for change in version.changes[:3]) or "Plan saved"
+                    text = "The plan was written" if version.version == 1 else text
+                    found.append(Happening(version.updated, "plan", text, "", version.author))
     if may_read(actor, "ServiceRequest"):
         rows = await tx.pg.execute(
             "SELECT v.updated, v.author, v.body FROM monitoring_limit l"

@@ -10,7 +10,7 @@ from fhir.outcome import refuse
 from hub import boards
 from hub.db import Tx
 from hub.identity import Actor
-from hub.pages import happened, words
+from hub.pages import happened, profiles, words
 from hub.pages import person as persons
 from hub.pages.axis import Times
 from hub.pages.chart import Band, Line, Mark, draw
@@ -18,11 +18,13 @@ from hub.pages.happened import Alert
 from hub.pages.period import Period
 from hub.pages.person import Latest, limit_words
 from hub.pages.reading_rows import PAIRS, Keys, keys_of, newest, readout, row, second, written_by
+from monitoring import glucose_sensor
 from monitoring.baseline import LENGTH, Baseline, TooFew
 from monitoring.limits import Order, in_force
 from monitoring.measures import MEASURES
-from monitoring.series import Point, one_by_one, series, usual_of
+from monitoring.series import Point, one_by_one, series
 from monitoring.state import load_orders
+from monitoring.summaries import pressure_week, sensor_profile, usual_of
 
 ROWS = 30
 """Rows of the table under a chart; the rest stands on the page of the measure."""
@@ -47,6 +49,8 @@ async def charts_of(
     names = await boards.names(tx.pg, {order.set_by for order in orders.values()})
     at = min(shown.until, now)
     usual = {} if plain else await usual_of(tx.pg, patient_id, known, orders, at)
+    week = await pressure_week(tx.pg, patient_id, at) if "systolic" in known else None
+    sensed = await sensor_profile(tx.pg, patient_id, at) if glucose_sensor.SENSOR in known else None
     raised = await happened.alerts(tx, actor, patient_id, shown)
     changed = await happened.changes(tx, actor, patient_id, shown)
     noted = await happened.notes(tx, actor, patient_id, shown)
@@ -55,6 +59,8 @@ async def charts_of(
     panels = [keys_of(key, known) for key in known if not second(key, known)]
     told = {keys: newest(points, keys) for keys in panels}
     written = await written_by(tx, (point.observation_id for pairs in told.values() for _, point, _ in pairs[:ROWS]))
+    # A little room at the right, or the newest reading is cut in half.
+    times = Times(shown.since, shown.until + (shown.until - shown.since) / 80)
     charts = []
     for keys in panels:
         lines = [_line(key, points[key], orders.get(key), usual.get(key), at, plain) for key in keys]
@@ -62,9 +68,11 @@ async def charts_of(
         charts.append(
             _about(keys, latest, lines, orders, names, now, plain)
             | {
-                "chart": _drawn(keys, lines, Times(shown.since, shown.until), marks, rulers, plain),
+                "chart": _drawn(keys, lines, times, marks, rulers, plain),
                 "readout": readout(keys, points, now),
                 "usual": [_usual_words(usual[key], len(keys) > 1) for key in keys if key in usual],
+                "week": profiles.week_words(week, plain) if week is not None and keys[0] == "systolic" else [],
+                "sensor": profiles.sensor(sensed) if sensed and keys[0] == glucose_sensor.SENSOR else None,
                 "told": _told(raised, keys, shown, now) if plain else [],
                 "rows": [row(pair, written, lines, actor, now) for pair in told[keys][:ROWS]],
                 "hidden": max(0, len(told[keys]) - ROWS),
@@ -72,7 +80,7 @@ async def charts_of(
         )
     return {
         "since": round(shown.since.timestamp()),
-        "until": round(shown.until.timestamp()),
+        "until": round(times.until.timestamp()),
         "charts": charts,
         "happened": [
             {

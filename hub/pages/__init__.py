@@ -37,6 +37,7 @@ from hub.pages import (
     tasks,
     team,
     today,
+    upload,
 )
 from hub.pages.door import visitor
 from hub.pages.errors import error_page
@@ -44,7 +45,7 @@ from hub.pages.errors import error_page
 BOARDS = (
     today, mdt, live, flags, hours, tasks, devices, device, integration, audit, emergency, notices, reports, rules,
 )  # fmt: skip
-PERSON = (patients, summary, plan, readings, team, approval, limits, monitoring, pregnancy, questions, person_rules)
+PERSON = (patients, summary, plan, upload, readings, team, approval, limits, monitoring, pregnancy, questions, person_rules)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 

@@ -5,7 +5,9 @@ Hurst 2010 and Al Rajeh/Hurst 2020 use 14 stable days. Median and MAD, the days 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from math import inf
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -86,24 +88,41 @@ def _usual(case: Case, measure: str, at: datetime) -> Baseline | TooFew:
     last, first = at - LEFT_OUT, at - LENGTH
     order = case.orders.get(measure)
     limits = in_force(measure, order.limits if order else None, case.scale)
-    by_day: dict[date, list[float]] = {}
-    alert_days: set[date] = set()
+    lowest, highest = limits.inside if limits else (-inf, inf)
+    midnight = _midnight(first, last)
+    by_day: dict[int, list[float]] = {}
+    alert_days: set[int] = set()
     for one in case.recent.get(measure, ()):
-        if one.at > last or one.value is None:
+        taken, value = one.at, one.value
+        if taken > last or value is None:
             continue
-        if one.at < first:
+        if taken < first:
             break
-        day = one.at.astimezone(LONDON).date()
-        by_day.setdefault(day, []).append(one.value)
-        if limits is not None and limits.level(one.value)[0]:
+        day = (taken - midnight).days if midnight is not None else taken.astimezone(LONDON).toordinal()
+        if day in by_day:
+            by_day[day].append(value)
+        else:
+            by_day[day] = [value]
+        if not lowest < value < highest:
             alert_days.add(day)
-    values = sorted(value for day, found in by_day.items() if day not in alert_days for value in found)
-    days = len(by_day) - len(alert_days)
-    if len(values) < FEWEST_READINGS or days < FEWEST_DAYS:
-        return TooFew(len(values), days)
+    for day in alert_days:
+        del by_day[day]
+    values = sorted(chain.from_iterable(by_day.values()))
+    if len(values) < FEWEST_READINGS or len(by_day) < FEWEST_DAYS:
+        return TooFew(len(values), len(by_day))
     centre = _median(values)
-    spread = MAD_TO_SD * _median(sorted(abs(value - centre) for value in values))
-    return Baseline(measure, centre, max(spread, FLOORS[measure]), len(values), days)
+    spread = MAD_TO_SD * _median(sorted([abs(value - centre) for value in values]))
+    return Baseline(measure, centre, max(spread, FLOORS[measure]), len(values), len(by_day))
+
+
+def _midnight(first: datetime, last: datetime) -> datetime | None:
+    """The midnight in Europe/London before *first*, from which days may be counted by 24 hours; None where the clocks
+    change until *last*. Every reading of two weeks is asked for its day."""
+    begins, ends = first.astimezone(LONDON), last.astimezone(LONDON)
+    if begins.utcoffset() != ends.utcoffset():
+        return None
+    midnight = begins.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight.astimezone(UTC) if midnight.utcoffset() == begins.utcoffset() else None
 
 
 def _median(ordered: list[float]) -> float:

@@ -3,7 +3,7 @@
 A condition that nothing was measured for is not met: what is missing is never scored, neither as normal nor as ill.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -110,8 +110,6 @@ class Clause:
         if reading.value is None or self.value is None:
             return ()
         measure = MEASURES[self.measure]
-        value = measure.round(reading.value)
-        named = f"{measure.name} {reading.show()}"
         sign = 1 if LOOKS[self.look].side == "high" else -1
         wanted = self.value
         match self.look:
@@ -122,33 +120,38 @@ class Clause:
                 if found is None or found[0] < wanted:
                     return ()
                 much, other = found
-                return (
-                    reason(reading, f"{named}, {measure.show(much)} {_beyond(sign)} {other.show()} before"),
-                    reason(other, f"{measure.name} {other.show()}"),
-                )
+                text = f"{self._named(reading)}, {measure.show(much)} {_beyond(sign)} {other.show()} before"
+                return (reason(reading, text), reason(other, f"{measure.name} {other.show()}"))
             case "above-usual" | "below-usual":
                 known = usual(case, self.measure, reading.at)
                 if isinstance(known, TooFew) or sign * known.z(reading.value) < wanted:
                     return ()
                 far = abs(known.z(reading.value))
-                return (reason(reading, f"{named}, {far:.1f} spreads {_beyond(sign)} {known.text()}"),)
+                text = f"{self._named(reading)}, {far:.1f} spreads {_beyond(sign)} {known.text()}"
+                return (reason(reading, text),)
             case "above-dry-weight" | "below-dry-weight":
                 dry = case.latest("dry-weight", reading.at, DRY_WEIGHT_AGE)
                 if dry is None or dry.value is None:
                     return ()
-                much = round(sign * (value - measure.round(dry.value)), 6)
+                much = round(sign * (measure.round(reading.value) - measure.round(dry.value)), 6)
                 if much < wanted:
                     return ()
-                text = f"{named}, {measure.show(much)} {_beyond(sign)} the dry weight of {dry.show()}"
+                text = f"{self._named(reading)}, {measure.show(much)} {_beyond(sign)} the dry weight of {dry.show()}"
                 return (reason(reading, text), reason(dry, f"Dry weight {dry.show()}"))
             case _:
                 best = case.latest("peak-flow-best", reading.at, BEST_AGE)
+                value = measure.round(reading.value)
                 if best is None or not best.value or value * 100 >= wanted * best.value:
                     return ()
-                text = f"{named}, {100 * value / best.value:.0f} % of the best of {best.show()}"
+                text = f"{self._named(reading)}, {100 * value / best.value:.0f} % of the best of {best.show()}"
                 return (reason(reading, text), reason(best, f"Personal best {best.show()}"))
 
+    def _named(self, reading: Reading) -> str:
+        return f"{MEASURES[self.measure].name} {reading.show()}"
+
     def _run(self, case: Case, reading: Reading, holds: Callable[[Reading], bool]) -> tuple[Reason, ...]:
+        if not holds(reading):
+            return ()
         run = [reading, *case.before(reading, self.over)][: self.count] if self.count > 1 else [reading]
         if len(run) < self.count or not all(holds(one) for one in run):
             return ()
@@ -202,8 +205,9 @@ class Composed:
         return f"When {joined}: {SEVERITY_WORDS[self.severity]}.{within}{told}"
 
     def evaluate(self, case: Case) -> Verdict | None:
-        fresh = {one.observation_id for key in self.triggers for one in case.new.get(key, ())}
-        for moment in self._moments(case):
+        new = [one for clause in self.clauses for one in case.new.get(clause.measure, ())]
+        fresh = {one.observation_id for one in new}
+        for moment in self._moments(case, new):
             found = self._at(case, moment)
             if found is None or not any(one["observation"] in fresh for one in found[0]):
                 continue
@@ -227,11 +231,16 @@ class Composed:
                 return None
         return (reasons, extents, texts) if reasons else None
 
-    def _moments(self, case: Case) -> list[datetime]:
+    def _moments(self, case: Case, new: Sequence[Reading]) -> list[datetime]:
         """Newest first: each new reading, and what was measured up to `together` later but came first."""
-        new = [one.at for key in self.triggers for one in case.new.get(key, ())]
-        first, last = min(new), max(new) + self.together
-        known = {one.at for key in self.triggers for one in case.recent.get(key, ()) if first <= one.at <= last}
+        first, last = min(one.at for one in new), max(one.at for one in new) + self.together
+        known: set[datetime] = set()
+        for clause in self.clauses:
+            for one in case.recent.get(clause.measure, ()):
+                if one.at < first:
+                    break
+                if one.at <= last:
+                    known.add(one.at)
         return sorted(known, reverse=True)
 
 

@@ -44,10 +44,9 @@ class Ewma:
             return None
         baseline, readings = chart
         mean = 0.0
-        left = 1.0
-        for one in readings:
-            mean += self.weight * (_worse(baseline, one, self.side) - mean)
-            left *= (1 - self.weight) ** 2
+        for z in _worse(baseline, readings, self.side):
+            mean += self.weight * (z - mean)
+        left = (1 - self.weight) ** (2 * len(readings))
         limit = self.width * (self.weight / (2 - self.weight) * (1 - left)) ** 0.5
         if round(mean - limit, 6) < 0:
             return None
@@ -80,8 +79,8 @@ class Cusum:
             return None
         baseline, readings = chart
         together = 0.0
-        for one in readings:
-            together = max(0.0, together + _worse(baseline, one, self.side) - self.slack)
+        for z in _worse(baseline, readings, self.side):
+            together = max(0.0, together + z - self.slack)
         if round(together - self.decision, 6) < 0:
             return None
         drifted = f"the sum of {len(readings)} readings is {together:.1f} spreads (told from {self.decision:g})"
@@ -94,14 +93,19 @@ def _chart(case: Case, measure: str, length: timedelta) -> tuple[Baseline, list[
     baseline = usual(case, measure, newest.at)
     if isinstance(baseline, TooFew):
         return None
-    since = newest.at - length
-    readings = [one for one in case.recent.get(measure, ()) if since <= one.at <= newest.at and one.value is not None]
-    return baseline, readings[::-1]
+    key = ("chart", measure, length)
+    readings: list[Reading] | None = case.memo.get(key)
+    if readings is None:
+        first, last = newest.at - length, newest.at
+        found = [one for one in case.recent.get(measure, ()) if first <= one.at <= last and one.value is not None]
+        readings = case.memo[key] = found[::-1]
+    return baseline, readings
 
 
-def _worse(baseline: Baseline, reading: Reading, side: Side) -> float:
-    z = baseline.z(reading.value or 0.0)
-    return z if side == "high" else -z
+def _worse(baseline: Baseline, readings: list[Reading], side: Side) -> list[float]:
+    """How many spreads each reading is on the side that is worse."""
+    centre, spread = baseline.centre, baseline.spread if side == "high" else -baseline.spread
+    return [((one.value or 0.0) - centre) / spread for one in readings]
 
 
 def _told(baseline: Baseline, readings: list[Reading], side: Side, drifted: str) -> Verdict:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
+from types import MappingProxyType
 
 from monitoring.case import Case, Facts, Failure, Finding
+from monitoring.kind import furthest_back
 from monitoring.limits import Order
 from monitoring.readings import CHECK, NO_TIME, OK, Reading
 from monitoring.rules import RULES, Rule
@@ -49,13 +52,11 @@ def evaluate(case: Case, rules: Sequence[Rule] = RULES) -> list[Finding | Failur
 
 def applies(rule: Rule, case: Case) -> bool:
     """Whether a new reading of the case makes *rule* look."""
-    if not rule.triggers:
-        return bool(case.doubtful)
-    for key in rule.triggers:
-        if key in case.new:
-            order = case.orders.get(key)
-            return not rule.personal or (order is not None and order.personal)
-    return False
+    if rule.triggers.isdisjoint(case.new):
+        return not rule.triggers and bool(case.doubtful)
+    return not rule.personal or any(
+        order.personal for key in rule.triggers if (order := case.orders.get(key)) and key in case.new
+    )
 
 
 def looking(rules: Sequence[Rule], new: Sequence[Reading]) -> Sequence[Rule]:
@@ -65,18 +66,20 @@ def looking(rules: Sequence[Rule], new: Sequence[Reading]) -> Sequence[Rule]:
     return [rule for rule in rules if rule.looks is None or any(map(rule.looks, new))]
 
 
-def window(measures: Iterable[str], orders: Mapping[str, Order], rules: Sequence[Rule] = RULES) -> dict[str, timedelta]:
+def window(
+    measures: Iterable[str], orders: Mapping[str, Order], rules: Sequence[Rule] = RULES
+) -> Mapping[str, timedelta]:
     """How far back each measure must be known to evaluate new readings of *measures* for a person with *orders*."""
-    back: dict[str, timedelta] = {}
-    new = set(measures)
-    for rule in rules:
-        hit = rule.triggers & new
-        if not hit or (rule.personal and not any(key in orders and orders[key].personal for key in hit)):
-            continue
-        for key, within in rule.needs.items():
-            if within > back.get(key, timedelta(0)):
-                back[key] = within
-    return back
+    new = frozenset(measures)
+    limited = frozenset(key for key, order in orders.items() if order.personal and key in new)
+    return _window(new, limited, tuple(rules))
+
+
+@lru_cache(2048)
+def _window(new: frozenset[str], limited: frozenset[str], rules: tuple[Rule, ...]) -> Mapping[str, timedelta]:
+    # The same few measures come again and again, under the same rules.
+    hit = [rule for rule in rules if not rule.triggers.isdisjoint(limited if rule.personal else new)]
+    return MappingProxyType(furthest_back(*(rule.needs for rule in hit)))
 
 
 def case(

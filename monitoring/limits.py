@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import psycopg
@@ -44,6 +44,13 @@ class Limits:
     def given(self) -> bool:
         """Whether there is any bound."""
         return any(bound is not None for bound in self.bounds)
+
+    @property
+    def inside(self) -> tuple[float, float]:
+        """Between which bounds, neither reached, a value is within the limits."""
+        low = [bound for bound in (self.low_red, self.low_amber) if bound is not None]
+        high = [bound for bound in (self.high_red, self.high_amber) if bound is not None]
+        return max(low, default=-inf), min(high, default=inf)
 
     def level(self, value: float) -> tuple[int, str | None, float | None]:
         """(severity, side, bound crossed) of a rounded *value*: (3, "low", 92.0), (0, None, None)."""

@@ -27,6 +27,15 @@ SPO2_SCALE_2_AIR: Bands = ((83, 3), (85, 2), (87, 1), (inf, 0))
 SPO2_SCALE_2_OXYGEN: Bands = ((83, 3), (85, 2), (87, 1), (92, 0), (94, 1), (96, 2), (inf, 3))
 """Source: RCP 2017, chart 1, SpO2 scale 2; 93 or more scores only on oxygen."""
 
+_HARMLESS: dict[str, tuple[float, float]] = {
+    "respiratory-rate": (12, 20),
+    "spo2": (96, inf),
+    "systolic": (111, 219),
+    "pulse": (51, 90),
+    "temperature": (36.1, 38.0),
+}
+"""From and to which values a part scores nothing, rounded or not: most readings need no closer look."""
+
 OXYGEN_POINTS: dict[str, int] = {AIR: 0, OXYGEN: 2}
 CONSCIOUSNESS_POINTS: dict[str, int] = {ALERT: 0, CONFUSED: 3, VOICE: 3, PAIN: 3, UNRESPONSIVE: 3}
 
@@ -184,7 +193,8 @@ def cannot_reach(case: Case, within: timedelta = WINDOW) -> bool:
             return False
         else:
             numbers = [one.value for one in found if one.value is not None]
-            if not numbers:
+            low, high = _HARMLESS[parameter]
+            if not numbers or (low <= min(numbers) and max(numbers) <= high):
                 continue
             worst = max(points(parameter, min(numbers)) or 0, points(parameter, max(numbers)) or 0)
         if worst >= SINGLE:

@@ -138,7 +138,7 @@ class _Replay:
         self._pregnancies: dict[str, Pregnancy] = {}
         self._orders: dict[str, Order] = {}
         self._in_force: Mapping[str, Order] = instead
-        self._looking: dict[frozenset[str], tuple[dict[str, timedelta], list[Rule]]] = {}
+        self._looking: dict[frozenset[str], tuple[Mapping[str, timedelta], list[Rule]]] = {}
         self._live: dict[str, Flag] = {}
         self._true: dict[str, Flag] = {}
         self._open: dict[str, Alert] = {}

@@ -24,9 +24,10 @@ from monitoring.trend import Slope
 CLINICAL, OPERATIONAL = "clinical", "operational"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A rule: `how` it looks (a kind with its parameters) and what people must know of it.
+    """A rule: `how` it looks (a kind with its parameters) and what people must know of it. One is itself alone: sets of
+    rules are compared and remembered with every reading.
 
     `personal` rules look only where a clinician set limits for that measure. `quiet`: while its flag is open and no
     worse, readings closer than this to the last refresh add nothing, since a sensor that reads every three minutes

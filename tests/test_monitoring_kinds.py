@@ -1,9 +1,11 @@
 """The kinds of rules: each parameter at its boundary, with the source beside it; what is missing is never normal."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from monitoring_cases import NOW, case, days, hours, reading
+from msgspec.structs import replace
 from test_monitoring_rules import after_a_fortnight, best, fortnight, minutes, sensed, sensor
 
 from monitoring.baseline import FarFromUsual, TooFew, usual
@@ -76,6 +78,18 @@ class TestBaseline:
         found = usual(case(reading("spo2", 96), earlier=[*ill, *well]), "spo2", NOW)
         assert not isinstance(found, TooFew)
         assert (found.centre, found.readings, found.days) == (96, 7, 7)
+
+    @pytest.mark.parametrize("month", [1, 3, 4, 7, 10, 12])
+    def test_hazard_timezone_days_are_those_of_the_patient(self, month: int) -> None:
+        """23:30 UTC is the next day at home in summer, the same in winter; in March and October the clocks change."""
+        at = datetime(2026, month, 28, 12, tzinfo=UTC)
+        london = ZoneInfo("Europe/London")
+        for hour in (0, 0.5, 22.5, 23, 23.5):
+            midnight = at.replace(hour=0)
+            taken = [midnight - days(day) + hours(hour if day % 2 else 12) for day in range(3, 13)]
+            earlier = [replace(reading("pulse", 70), at=one) for one in taken]
+            found = usual(case(reading("pulse", 70), earlier=earlier), "pulse", at)
+            assert (found.readings, found.days) == (10, len({one.astimezone(london).date() for one in taken}))
 
     def test_it_is_worked_out_once_for_all_rules(self) -> None:
         one = after_a_fortnight("pulse", 70, 70)

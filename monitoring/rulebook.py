@@ -45,10 +45,12 @@ def _intro() -> Iterable[str]:
         "Personal limits, set by a named clinician with reason and review date, replace the default thresholds of that "
         "measure.",
         "Red opens at once. Amber from limits counts when the reading next to it is beyond them too, no more than "
-        f"{_span(thresholds.CONFIRM_WITHIN)} away; a first one is shown as information while a repeat is asked for.",
+        f"{_span(thresholds.CONFIRM_WITHIN)} away; a first one waits while a repeat is asked for, and falls "
+        "away when none confirms it.",
         "One live flag per rule and person. Later readings add to it; its severity rises, never falls. A rise opens an "
         "acknowledged flag again, and so does a value that is a step worse than what was acknowledged (below). Only a "
-        "person ends a flag, saying why. A flag keeps the rule's version and the readings behind it.",
+        "person ends a flag that somebody has to look at, saying why ([alerts](alerts.md)). A flag keeps the rule's "
+        "version and the readings behind it.",
         "A rule that fails costs no reading: the failure is a flag of its own.",
     )
 

@@ -65,9 +65,7 @@ class TestWho:
         for role in ("ada", "practice-staff"):
             assert (await (await visitor(rest, role)).client.get("/hours")).status_code == 403
 
-    async def test_hazard_alert_to_absent_staff_no_other_door_lets_a_role_change_who_is_called(
-        self, rest: Rest
-    ) -> None:
+    async def test_hazard_alert_to_absent_staff_no_other_door_changes_who_is_called(self, rest: Rest) -> None:
         system = Actor("system", "ehr", "EHR", "ehr-system", "Device/ehr", ("Device/ehr",))
         async with rest.database.transaction() as tx:
             with pytest.raises(Refusal) as caught:

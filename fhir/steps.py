@@ -67,8 +67,9 @@ class Step:
     """One thing to do. `position` is its place in a bundle, None outside of one.
 
     A write has an `id`, or `where`: a POST creates unless something meets it, the others change what meets it, and
-    `existing` is the id of what did. `exists` False: only when there is no such resource yet; True: only when there is.
-    A look has `path` (the parts of the address) and `query`; `known` is a version that the asker has, "*" any.
+    `existing` is the id of what did. `if_match` are versions, one of which it must be. `exists` False: only when there
+    is no such resource yet; True: only when there is. A look has `path` (the parts of the address) and `query`; `known`
+    is a version that the asker has, "*" any.
     """
 
     method: str
@@ -79,7 +80,7 @@ class Step:
     patch: Patch | None = None
     where: Condition | None = None
     existing: str | None = None
-    if_match: int | None = None
+    if_match: tuple[int, ...] = ()
     exists: bool | None = None
     path: tuple[str, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
@@ -204,7 +205,8 @@ def _carrying(made: Step, carried: JSON | Patch | None) -> Step:
 def _matched(made: Step, text: str) -> Step:
     if text.strip() == "*":
         return replace(made, exists=True)
-    return replace(made, if_match=etag(text, made.at("request.ifMatch")))
+    at = made.at("request.ifMatch")
+    return replace(made, if_match=tuple(etag(one, at) for one in text.split(",")))
 
 
 def _look(made: Step, conditions: Mapping[str, str]) -> Step:

@@ -53,15 +53,16 @@ _LOOKS = 4
 class Change:
     """One thing to write.
 
-    `if_match` is the version the writer has seen; a create or update needs a `resource`; `author` is set where a set of
-    changes has several authors, `request` (the id of who asks for it) where it comes from several requests.
+    `if_match` is the version the writer has seen (or several, one of which it must be); a create or update needs a
+    `resource`; `author` is set where a set of changes has several authors, `request` (the id of who asks for it) where
+    it comes from several requests.
     """
 
     method: Literal["create", "update", "delete"]
     type: str
     id: str
     resource: JSON | None
-    if_match: int | None = None
+    if_match: int | tuple[int, ...] | None = None
     author: str | None = None
     request: str | None = None
 
@@ -338,10 +339,11 @@ def _draft(change: Change, before: Stored | None, updated: datetime) -> _Draft:
     name = f"{change.type}/{change.id}"
     live = before is not None and before.body is not None
     current = before.version if before else 0
-    if change.if_match is not None and (not live or change.if_match != current):
+    seen = (change.if_match,) if isinstance(change.if_match, int) else change.if_match
+    if seen and (not live or current not in seen):
         state = f"is at version {current}" if live else "was deleted" if before else "does not exist"
         headers = {"ETag": f'W/"{current}"'} if live else {}
-        said = f"{name} {state}, not at version {change.if_match}: read it again, and decide on what you see then"
+        said = f"{name} {state}, not at version {either(seen)}: read it again, and decide on what you see then"
         raise Refusal(412, [Issue("conflict", said)], headers)
     if change.method == "delete":
         draft = _Draft(change, 204, current, updated, before, idle=not live)
@@ -361,6 +363,11 @@ def _draft(change: Change, before: Stored | None, updated: datetime) -> _Draft:
     draft.row = index(SPECS[change.type], change.resource | {"id": change.id})
     draft.number(current + 1)
     return draft
+
+
+def either(versions: Sequence[int]) -> str:
+    """`2`, or `2 or 3`, for people."""
+    return " or ".join(map(str, versions))
 
 
 def _body(change: Change, resource: JSON, version: str, updated: datetime) -> str:

@@ -218,8 +218,9 @@ def _patch(step: Step, stored: Stored, service: Service) -> Change:
     resource = stored.resource
     if resource is None:
         raise refuse(410, "deleted", f"{step.name} was deleted", step.at("request.url"))
-    if step.if_match not in (None, stored.version):
-        said = f"{step.name} is at version {stored.version}, not at version {step.if_match}: read it again"
+    if step.if_match and stored.version not in step.if_match:
+        seen = store.either(step.if_match)
+        said = f"{step.name} is at version {stored.version}, not at version {seen}: read it again"
         raise Refusal(412, [Issue("conflict", said, step.at("request.ifMatch"))], {"ETag": f'W/"{stored.version}"'})
     try:
         changed = localise(step.patch.apply(resource), service.base_url)

@@ -73,7 +73,7 @@ class TestOrder:
 
     def test_versions_and_addresses_of_this_hub(self) -> None:
         step = entry_of(entry("PUT", f"{BASE}/Patient/a", patient(id="a"), ifMatch='W/"3"'), 0, BASE)
-        assert (step.id, step.if_match) == ("a", 3)
+        assert (step.id, step.if_match) == ("a", (3,))
         assert entry_of(entry("GET", f"{BASE}/Patient/a/_history/2"), 0, BASE).path == ("Patient", "a", "_history", "2")
 
 

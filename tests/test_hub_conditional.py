@@ -9,7 +9,7 @@ from rest import Fresh, Rest, running
 
 from fhir.store import new_id
 from fhir.validation import check
-from fhir.wire import decode
+from fhir.wire import decode, encode
 
 JSON = dict[str, Any]
 
@@ -192,6 +192,20 @@ class TestPreconditions:
         assert decode(answer.content)["issue"][0]["expression"] == ["http.If-Match"]
         assert (await rest.system("DELETE", f"/Patient/{new}", headers={"if-match": "*"})).status_code == 412
         assert (await rest.system("DELETE", f"/Patient/{id_}", headers={"if-match": "*"})).status_code == 204
+
+    async def test_one_of_several_versions(self, rest: Rest) -> None:
+        id_ = await rest.patient()
+        either = {"if-match": 'W/"1", "2"'}
+        for gender, status in (("male", 200), ("other", 200), ("female", 412)):
+            answer = await rest.system("PUT", f"/Patient/{id_}", patient(id=id_, gender=gender), either)
+            assert answer.status_code == status
+        assert "not at version 1 or 2" in decode(answer.content)["issue"][0]["diagnostics"]
+        operations = encode([{"op": "replace", "path": "/gender", "value": "male"}])
+        media = {"content-type": "application/json-patch+json"}
+        assert (await rest.system("PATCH", f"/Patient/{id_}", operations, {**media, **either})).status_code == 412
+        either = {"if-match": 'W/"7", W/"3"'}
+        assert (await rest.system("PATCH", f"/Patient/{id_}", operations, {**media, **either})).status_code == 200
+        assert (await rest.system("DELETE", f"/Patient/{id_}", headers={"if-match": 'W/"4",'})).status_code == 400
 
     @pytest.mark.parametrize(
         ("method", "headers"),

@@ -365,7 +365,7 @@ class TestRefusals:
     async def test_media_types(self, rest: Rest, headers: dict[str, str], status: int) -> None:
         assert (await rest.system("POST", "/Patient", patient(), headers)).status_code == status
 
-    @pytest.mark.parametrize("if_match", ["x", 'W/"x"', 'W/"1", W/"2"'])
+    @pytest.mark.parametrize("if_match", ["x", 'W/"x"', 'W/"1",'])
     async def test_versions_that_are_none(self, rest: Rest, if_match: str) -> None:
         id_ = await rest.patient()
         answer = await rest.system("PUT", f"/Patient/{id_}", patient(id=id_), {"if-match": if_match})

@@ -1,8 +1,8 @@
 """Make `search-parameters.json` from the HL7 definitions: `python fhir/data/search_parameters.py DEFINITIONS_FOLDER`.
 
-Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-*.json` (CC0); the compartments of Encounter
-and RelatedPerson stand here, as hl7.org/fhir/R4/compartmentdefinition-encounter.html and -relatedperson.html have them.
-Shape of the result:
+Source: HL7 FHIR R4 4.0.1 `search-parameters.json` and `CompartmentDefinition-*.json` (CC0); the compartments of
+Encounter and RelatedPerson stand here, as hl7.org/fhir/R4/compartmentdefinition-encounter.html and -relatedperson.html
+have them. Shape of the result:
 `{"params": {type: {code: [kind, expression, targets]}}, "compartments": {type: {type: [codes]}}}`. The parameters of
 every type stand under `Resource`; `targets` is empty for anything but a reference. A fourth item, true, marks a token
 whose element is a bare `code` (its system is implied by the element), which the models of fhir.resources tell. A

@@ -77,12 +77,12 @@ class Clause:
     count: int = 1
 
     def sentence(self) -> str:
-        """`Pulse is at or above 100 /min in 2 readings on end within 24 hours`."""
+        """`pulse is at or above 100 /min in 2 readings on end within 24 hours`."""
         measure, look = MEASURES[self.measure], LOOKS[self.look]
         shown = (
             measure.words.get(self.word or "", self.word or "") if self.look == "is" else self.shown(self.value or 0)
         )
-        text = f"{measure.name} is {look.words.format(value=shown, over=span(self.over))}"
+        text = f"{in_running(measure.name)} is {look.words.format(value=shown, over=span(self.over))}"
         if self.count > 1:
             text += f" in {self.count} readings on end within {span(self.over)}"
         return text
@@ -200,7 +200,7 @@ class Composed:
         joined = f" {'and' if self.match == 'all' else 'or'} ".join(parts)
         within = f" All measured within {span(self.together)}." if self.match == "all" and len(parts) > 1 else ""
         told = (
-            f" The person is told at once: “{self.told}”" if self.told else " The person is told nothing of their own."
+            f" The person is told at once: “{self.told}”" if self.told else " Nothing of it is told the person at once."
         )
         return f"When {joined}: {SEVERITY_WORDS[self.severity]}.{within}{told}"
 
@@ -242,6 +242,11 @@ class Composed:
                 if one.at <= last:
                     known.add(one.at)
         return sorted(known, reverse=True)
+
+
+def in_running(name: str) -> str:
+    """A name as it stands within a sentence: `Pulse` as `pulse`, `PHQ-9 total` as it is."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def span(within: timedelta) -> str:

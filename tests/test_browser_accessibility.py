@@ -10,9 +10,18 @@ STAFF = (
     "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/patients/{}", "/devices",
     "/devices/new", "/devices/{device}", "/devices/{device}/integration",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
-    "/patients/{}/team", "/patients/{}/approval", "/emergency", "/hours", "/notices", "/notices?show=all", "/nowhere",
+    "/patients/{}/rules", "/rules", "/patients/{}/team", "/patients/{}/approval", "/emergency",
+    "/hours", "/notices", "/notices?show=all", "/nowhere",
 )  # fmt: skip
-CLINICIAN = ("/mdt", "/patients/{}/limits/spo2", "/patients/{}/pregnancy", "/flags/{flag}")
+CLINICIAN = (
+    "/mdt",
+    "/rules",
+    "/rules/new",
+    "/patients/{}/rules",
+    "/patients/{}/limits/spo2",
+    "/patients/{}/pregnancy",
+    "/flags/{flag}",
+)
 OWN = ("/me", "/me/plan", "/me/readings", "/me/looked", "/notices")
 PAGES: dict[str | None, tuple[str, ...]] = {
     None: ("/sign-in", "/sign-in?said=signed-out"),

@@ -29,7 +29,7 @@ FAST_AND_LOW = {
     "told": "Rest for five minutes and measure again.",
 }
 READING = (
-    "For people chosen one by one. When Pulse is at or above 100 /min in 2 readings on end within 24 hours and Oxygen "
+    "For people chosen one by one. When pulse is at or above 100 /min in 2 readings on end within 24 hours and oxygen "
     "saturation is 3 % or more below its highest of the 3 days before: amber. All measured within 1 hour. The person "
     "is told at once: “Rest for five minutes and measure again.”"
 )

@@ -131,7 +131,7 @@ class TestSeveral:
 class TestWords:
     def test_a_rule_reads_as_english(self) -> None:
         assert FAST_AND_LOW.sentence() == (
-            "When Pulse is at or above 100 /min and Oxygen saturation is at or below 94 %: red. All measured within 1 "
+            "When pulse is at or above 100 /min and oxygen saturation is at or below 94 %: red. All measured within 1 "
             "hour. The person is told at once: “Rest, and ring us.”"
         )
 
@@ -140,15 +140,15 @@ class TestWords:
         [
             (
                 Clause("pulse", "at-least", 100, count=2, over=hours(6)),
-                "Pulse is at or above 100 /min in 2 readings on end within 6 hours",
+                "pulse is at or above 100 /min in 2 readings on end within 6 hours",
             ),
             (
                 Clause("weight", "rises", 2, over=days(3)),
-                "Weight is 2.0 kg or more above its lowest of the 3 days before",
+                "weight is 2.0 kg or more above its lowest of the 3 days before",
             ),
-            (Clause("spo2", "below-usual", 2.5), "Oxygen saturation is 2.5 spreads or more below what is usual"),
-            (Clause("peak-flow", "below-best", 60), "Peak flow is below 60 % of the best"),
-            (Clause("oxygen", "is", word="oxygen"), "Air or oxygen is “on oxygen”"),
+            (Clause("spo2", "below-usual", 2.5), "oxygen saturation is 2.5 spreads or more below what is usual"),
+            (Clause("peak-flow", "below-best", 60), "peak flow is below 60 % of the best"),
+            (Clause("oxygen", "is", word="oxygen"), "air or oxygen is “on oxygen”"),
         ],
     )
     def test_each_condition(self, clause: Clause, said: str) -> None:
@@ -156,7 +156,7 @@ class TestWords:
 
     def test_whom_it_is_for(self) -> None:
         rule = local(FAST_AND_LOW, Scope("yeovil", "condition", (("http://snomed.info/sct", "13645005"),), "COPD"))
-        assert rule.sentence().startswith("For people of the hub with COPD. When Pulse")
+        assert rule.sentence().startswith("For people of the hub with COPD. When pulse")
 
 
 def local(what: Composed | None = FAST_AND_LOW, scope: Scope | None = None, **more: Any) -> LocalRule:

@@ -55,6 +55,7 @@ async def _page(
         **hand.fields(here),
         **note_fields(noted, problem),
         can_add=actor.can("reading.write"),
+        sees_rules=actor.can("rule.read"),
         **found,
     )
 

@@ -1,6 +1,7 @@
 """Batches and transactions: their entries carried out together or each alone, and the bundle that answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from hub.db import Tx
 from hub.fhir_http import said
 from hub.identity import Actor
 from hub.steps import Answer, Answers, Service, carry_out, of_written, settled
+from monitoring.formats import phd
 
 JSON = dict[str, Any]
 
@@ -30,7 +32,12 @@ async def transaction(
 
     *seen* takes the rows that belong in the trail even if this is refused and rolled back.
     """
-    answers = await carry_out(tx, actor, bundles.plan(bundle, service.base_url), service, seen)
+    plan = bundles.plan(bundle, service.base_url)
+    if actor.kind == "device":
+        plan = replace(
+            plan, steps=tuple(replace(one, where=None) if _new_by_itself(one) else one for one in plan.steps)
+        )
+    answers = await carry_out(tx, actor, plan, service, seen)
     return _response("transaction-response", answers, service, prefer)
 
 
@@ -116,7 +123,7 @@ async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> Answers:
     answers: Answers = {}
     readings: list[Step] = []
     for step in steps:
-        if step.method == "POST" and step.type == "Observation" and step.where is None:
+        if step.method == "POST" and step.type == "Observation" and _new_by_itself(step):
             readings.append(step)
         else:
             refusal = refuse(403, "forbidden", "a device may only create Observations", step.at("request"))
@@ -130,6 +137,11 @@ async def _received(tx: Tx, actor: Actor, steps: Sequence[Step]) -> Answers:
         else:
             answers[step.position] = Answer(200, "Observation", receipt.observation_id, doubts=receipt.doubts)
     return answers
+
+
+def _new_by_itself(step: Step) -> bool:
+    """No condition, or the one that each reading of a device meets (see phd)."""
+    return step.where is None or phd.names_itself(step.resource or {}, step.where.query)
 
 
 def _response(kind: str, answers: Mapping[int | None, Answer], service: Service, prefer: str | None) -> JSON:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,6 +40,7 @@ from hub.runtime import Runtime
 from hub.steps import Answer, Service, carry_out, settled
 from hub.writes import plain
 from monitoring.doubts import Doubt
+from monitoring.formats import phd
 
 DOUBT = "CareHub-Doubt"
 """The header that tells a device, in codes, why no rule looks at what it sent (`monitoring.doubts`)."""
@@ -148,10 +150,22 @@ async def history(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response:
-    if call.actor.kind == "device" and call.type == "Observation" and call.header("if-none-exist") is None:
+    if call.actor.kind == "device" and call.type == "Observation" and _new_by_itself(call):
         _no_parameters(call)
         return await _reading(call)
     return await update(call)
+
+
+def _new_by_itself(call: Call) -> bool:
+    """Whether a device asks for no condition, or for the one that each of its readings meets (see phd)."""
+    criteria = call.header("if-none-exist")
+    if criteria is None:
+        return True
+    try:
+        observation = decode(call.raw)
+    except Refusal:
+        return True  # refused, and filed, where every reading is
+    return phd.names_itself(observation, parse_qsl(criteria.removeprefix("Observation").removeprefix("?")))
 
 
 async def _reading(call: Call) -> Response:

@@ -142,7 +142,7 @@ def _system() -> JSON:
     everywhere = [kinds, *_searching([param for code, param in SPECS["Basic"].params.items() if code[0] == "_"])]
     mode = _parameter("mode", "query", "all there is", {"const": "full"})
     open_ = _asked("the CapabilityStatement", [mode, *_shaped()], {200: "CapabilityStatement"}, (400, 406, 421))
-    lines = _asked("a device's Observations, one a line", [], {200: "Parameters"}, (400, 401, 403, 415, 421, 503))
+    lines = _asked("a device's readings", [], {200: "Parameters"}, (400, 401, 403, 413, 415, 421, 422, 503))
     lines["requestBody"] = {"content": {media: {"schema": {}} for media in sorted({*ingest.NDJSON, *foreign.FORMATS})}}
     return {
         "/metadata": {"get": open_ | {"security": []}},

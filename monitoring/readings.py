@@ -13,6 +13,7 @@ from monitoring.measures import (
     AIR,
     BY_CODE,
     IMPLIED,
+    MDC,
     MEASURES,
     OXYGEN,
     SPECIFIC,
@@ -141,8 +142,17 @@ def unknown_parts(observation: JSON) -> list[int]:
     return [
         number
         for number, one in enumerate(observation.get("component", ()))
-        if _measure(one.get("code")) is None and _oxygen_answer(one) is None
+        if _measure(one.get("code")) is None and _oxygen_answer(one) is None and not _is_supplement(one)
     ]
+
+
+SUPPLEMENT = "68193"
+"""MDC_ATTR_SUPPLEMENTAL_TYPES: a component that says how a value was found (a stable spot, say), and is none itself."""
+
+
+def _is_supplement(component: JSON) -> bool:
+    codings = component.get("code", {}).get("coding", ())
+    return any(one.get("system") == MDC and one.get("code") == SUPPLEMENT for one in codings)
 
 
 def key(device_id: str, observation: JSON) -> bytes:

@@ -154,3 +154,102 @@ class TestCsv:
         raw = f"{head}\n,FirstName,Joe,\n{NOW.isoformat()},EGV,G6,120"
         assert counts(await ingest(device, raw, CSV)) == {"accepted": 1, "aside": 1}
         assert await rest.rows("SELECT 1 FROM refusal WHERE device_id = %s", device.id) == []
+
+
+MDC = "urn:iso:std:iso:11073:10101"
+
+
+def phd(patient_id: str, code: str, at: datetime = NOW, identifier: str | None = None, **value: Any) -> JSON:
+    """As the examples of HL7's PHD guide: MDC codes, their category and gateway, an identifier without system."""
+    gateway = {"url": "http://hl7.org/fhir/StructureDefinition/observation-gatewayDevice"}
+    known = {"identifier": [{"value": identifier}]} if identifier else {}
+    return {
+        "resourceType": "Observation",
+        "meta": {"profile": ["http://hl7.org/fhir/uv/phd/StructureDefinition/PhdNumericObservation"]},
+        "extension": [gateway | {"valueReference": {"reference": "Device/phg-ecde3d4e58532d31.000000000000"}}],
+        "status": "final",
+        **known,
+        "category": [
+            {
+                "coding": [
+                    {
+                        "system": "http://hl7.org/fhir/uv/phd/CodeSystem/PhdObservationCategories",
+                        "code": "phd-observation",
+                    }
+                ]
+            }
+        ],
+        "code": {"coding": [{"system": MDC, "code": code}]},
+        "subject": {"reference": f"Patient/{patient_id}"},
+        "effectiveDateTime": at.isoformat(),
+        **value,
+    }
+
+
+def quantity(value: float, unit: str) -> JSON:
+    return {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
+
+
+class TestPhd:
+    async def test_a_conditional_create_on_its_own_identifier_is_a_resend(self, rest: Rest) -> None:
+        patient_id, device = await held(rest)
+        own = f"74E8FFFEFF051C00-{patient_id}-149530-20181113175902.00-48.0-2720-150588"
+        spot = {
+            "code": {"coding": [{"system": MDC, "code": "68193"}]},
+            "valueCodeableConcept": {"coding": [{"system": MDC, "code": "150588"}]},
+        }
+        pulse = phd(patient_id, "149530", identifier=own, valueQuantity=quantity(48, "/min"), component=[spot])
+        answers = []
+        for criteria in (own, f"|{own}", f"Observation?identifier={own}"):
+            header = {"if-none-exist": criteria if "?" in criteria else f"identifier={criteria}"}
+            answers.append(await device("POST", "/Observation", pulse, header))
+        assert [one.status_code for one in answers] == [201, 200, 200]
+        assert len({one.headers["location"] for one in answers}) == 1
+        # How it was found is no part that a rule would have to look at.
+        assert "carehub-doubt" not in answers[0].headers
+        assert await rest.rows("SELECT measure, value FROM reading WHERE patient_id = %s", patient_id) == [
+            ("pulse", 48.0)
+        ]
+        other = pulse | {"valueQuantity": quantity(49, "/min")}
+        again = await device("POST", "/Observation", other, {"if-none-exist": f"identifier={own}"})
+        assert again.status_code == 409
+
+    async def test_in_batch_and_transaction(self, rest: Rest) -> None:
+        patient_id, device = await held(rest)
+        for kind, ago in (("batch", 1), ("transaction", 2)):
+            own = f"cuff-{patient_id}-{ago}"
+            at = NOW - timedelta(minutes=ago)
+            component = [
+                {"code": {"coding": [{"system": MDC, "code": code}]}, "valueQuantity": quantity(value, "mm[Hg]")}
+                for code, value in (("150021", 131), ("150022", 79))
+            ]
+            pressure = phd(patient_id, "150020", at, own, component=component)
+            request = {"method": "POST", "url": "Observation", "ifNoneExist": f"identifier={own}"}
+            bundle = {"resourceType": "Bundle", "type": kind, "entry": [{"request": request, "resource": pressure}]}
+            found = [decode((await device("POST", "", bundle)).content) for _ in range(2)]
+            assert [one["entry"][0]["response"]["status"][:3] for one in found] == ["201", "200"], found
+        values = await rest.rows("SELECT measure, value FROM reading WHERE patient_id = %s ORDER BY 1", patient_id)
+        assert values == [("diastolic", 79.0)] * 2 + [("systolic", 131.0)] * 2
+
+    async def test_a_device_searches_nothing_by_it(self, rest: Rest) -> None:
+        """Nothing that it may say tells it whether somebody else's record is there."""
+        patient_id, device = await held(rest)
+        secret = await rest.patient(identifier=[{"system": "urn:c", "value": "known"}])
+        reading = phd(patient_id, "149530", identifier="a", valueQuantity=quantity(60, "/min"))
+        told = []
+        for criteria in (
+            f"subject=Patient/{secret}",
+            "identifier=urn:c|known",
+            "identifier=urn:c|unknown",
+            "identifier=",
+        ):
+            answer = await device("POST", "/Observation", reading, {"if-none-exist": criteria})
+            told.append(answer.status_code)
+        assert set(told) == {403}
+        assert await rest.rows("SELECT 1 FROM reading WHERE patient_id = %s", patient_id) == []
+
+    async def test_a_coincident_time_stamp_is_a_record_and_no_reading(self, rest: Rest) -> None:
+        patient_id, device = await held(rest)
+        stamp = phd(patient_id, "67975", valueDateTime=(NOW - timedelta(seconds=1)).isoformat())
+        answer = await device("POST", "/Observation", stamp)
+        assert answer.status_code == 201 and answer.headers["carehub-doubt"] == "no-reading"

@@ -45,7 +45,8 @@ from hub.pages.errors import error_page
 BOARDS = (
     today, mdt, live, flags, hours, tasks, devices, device, integration, audit, emergency, notices, reports, rules,
 )  # fmt: skip
-PERSON = (patients, summary, plan, upload, readings, team, approval, limits, monitoring, pregnancy, questions, person_rules)
+CARE = (team, approval, limits, monitoring, pregnancy, questions, person_rules)
+PERSON = (patients, summary, plan, upload, readings, *CARE)
 NOT_PAGES = ("/fhir", "/static/", "/assets/", "/health")
 
 

@@ -14,6 +14,7 @@ from fhir.outcome import refuse
 from fhir.store import Change, Key, Stored
 from hub.db import Tx
 from hub.identity import Actor
+from hub.watch import is_test, synthetic_people
 from monitoring import flags
 from monitoring.cover import load_cover
 from monitoring.escalation import timed
@@ -49,6 +50,7 @@ async def prepare(
         made.append(done)
     if not found:
         return made
+    await _tests_stay_apart(tx, made, found)
     covers = await load_cover(tx.pg, [after.hub_id for _, after in found.values()])
     for number, change in enumerate(made):
         if change.type == "Flag" and change.id in found:
@@ -87,6 +89,16 @@ def _answered(
         until = datetime.fromisoformat(asked["until"]) if asked["until"] else None
         after = move(found, asked["to"], asked["by"], now, asked["why"], code=asked["code"], until=until)
     return change, (found, after)
+
+
+async def _tests_stay_apart(tx: Tx, changes: Sequence[Change], found: Mapping[str, tuple[Flag | None, Flag]]) -> None:
+    """A flag that is labelled as test data calls nobody to a real person. Refusal 422."""
+    tests = {
+        found[one.id][1].patient_id for one in changes if one.id in found and one.resource and is_test(one.resource)
+    }
+    if tests - (await synthetic_people(tx, tests) if tests else set()):
+        text = "A flag labelled HTEST stands on boards of made-up people only, and this person is real."
+        raise refuse(422, "business-rule", text, "Flag.meta.security")
 
 
 def _signed(resource: JSON | None, found: Flag | None, actor: Actor, now: datetime) -> JSON | None:

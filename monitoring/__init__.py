@@ -14,7 +14,6 @@ Pure, no database, no clock:
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
     flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None
-                   acknowledge(flag, who, when, why) -> Flag; resolve(flag, who, when, why, outcome) -> Flag
                    to_fhir(flag, before) -> dict; from_fhir(resource, version) -> Flag | None
 
 On a psycopg connection (`tx.pg`), set-based, for any number of people:

@@ -309,6 +309,22 @@ class TestWhatNeverPages:
         assert await rows(tx, "SELECT 1 FROM flag WHERE patient_id = %s", patient_id) == []
         assert await told(tx, patient_id) == [] and await timers.fire_due(tx, MORNING + 99 * HOUR) == 0
 
+    async def test_hazard_synthetic_people_among_real_ones_a_test_flag_stands_on_no_real_persons_board(
+        self, tx: Tx
+    ) -> None:
+        made_up, device = await person(tx, synthetic=True)
+        await red(tx, made_up, device)
+        ((flag_id,),) = await rows(tx, "SELECT id FROM flag WHERE patient_id = %s", made_up)
+        stored = (await load(tx.pg, [("Flag", flag_id)]))["Flag", flag_id]
+        real, _ = await watched(tx)
+        forged = {**(stored.resource or {}), "id": new_id(), "subject": {"reference": f"Patient/{real}"}, "meta": HTEST}
+        with pytest.raises(Refusal, match="this person is real"):
+            async with tx.pg.transaction():
+                await flows.write(tx, IMPORTER, [Change("create", "Flag", forged["id"], forged)])
+        labelled = {**forged, "subject": {"reference": f"Patient/{(await person(tx, synthetic=True))[0]}"}}
+        await flows.write(tx, IMPORTER, [Change("create", "Flag", forged["id"], labelled)])
+        assert await rows(tx, "SELECT 1 FROM flag WHERE patient_id = %s", real) == []
+
     async def test_late_readings_are_charted_and_neither_page_nor_escalate(self, tx: Tx) -> None:
         patient_id, device = await watched(tx)
         late = spo2(patient_id, "80", MORNING - 25 * HOUR)

@@ -13,8 +13,13 @@ Pure, no database, no clock:
     rules.py       SHIPPED, RULES (those that are on), BY_ID; name_of(rule_id)
     evaluation.py  evaluate(case) -> list[Finding | Failure]; a Failure has .finding() for its operational flag
     news2.py       score(values, scale) -> Score; blood_pressure.py week(systolic, diastolic) -> Week
-    flags.py       decide(live, finding, now, id=, hub_id=) -> Decision | None
-                   to_fhir(flag, before) -> dict; from_fhir(resource, version) -> Flag | None
+    decision.py    decide(live, finding, now, id=, hub_id=) -> Decision | None
+    flags.py       to_fhir(flag, before) -> dict; from_fhir(resource, version) -> Flag | None
+    states.py      the states of a flag and the table of moves; outcomes.py how one ends
+    moves.py       move(flag, to, who, when, why, code=, until=) -> Flag; undo(flag, who, when) -> Flag
+    escalation.py  timed(before, after, cover, now) -> Flag with its `due`; fall_due(flag, cover, now) -> Flag
+    hours.py       Hours: when a hub is open; cover.py Cover: those, delays and people, as a HealthcareService
+    feedback.py    feedback(findings, doubts, cover, now) -> what the person is told at once
 
 On a psycopg connection (`tx.pg`), set-based, for any number of people:
 

@@ -18,7 +18,7 @@ from hub.pages.mdt import gap_words, main_measure, reason_words, trend_words, wi
 from hub.pages.patients import listed
 from hub.pages.person import Latest
 from hub.pages.records import FlagRow
-from hub.pages.rendering import PLACES, SAID, asset, frame, render
+from hub.pages.rendering import PLACES, SAID, asset, environment, frame, render
 from hub.pages.search import Found, Wanted, wanted
 from hub.pages.sparkline import sparkline
 from hub.pages.today import end_of_day
@@ -176,6 +176,13 @@ class TestFlagWords:
     def test_only_where_a_step_would_open_it(self) -> None:
         for row in (self.row(severity=2), self.row(extents=[]), self.row(state="open", acknowledged_at=None)):
             assert "Opens again" not in flags.shown(row, {}, WINTER)["since"]
+
+
+def test_every_template_compiles() -> None:
+    names = environment.list_templates()
+    assert len(names) > 40
+    for name in names:
+        environment.get_template(name)
 
 
 class TestAddresses:

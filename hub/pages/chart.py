@@ -271,9 +271,9 @@ def _event(times: Times, mark: Mark) -> str:
     words = escape(mark.text + (f" and {mark.count - 1} more" if mark.count > 1 else ""))
     sign = "P" if mark.kind == "plan" else "N"
     return (
-        f'<a class="event event--{mark.kind}" href="{escape(mark.href or "")}" aria-label="{sign}, {words}">'
+        f'<a class="event event--{mark.kind}" href="{escape(mark.href or "")}" aria-label="{words} {sign}">'
         f"<title>{words}</title>"
         f'<rect x="{times.place(mark.at):.2f}%" y="{HEIGHT - 18}" width="16" height="16" rx="2"'
         f' transform="translate(-8 0)"/>'
-        f'<text x="{times.place(mark.at):.2f}%" y="{HEIGHT - 6}">{sign}</text></a>'
+        f'<text x="{times.place(mark.at):.2f}%" y="{HEIGHT - 6}"> {sign}</text></a>'
     )

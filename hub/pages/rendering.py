@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
+from hub.access import may_read
 from hub.identity import Actor
 from hub.notices import readable
 from hub.pages import words
@@ -74,7 +75,8 @@ OWN_PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands around every page: who is signed in, where they can go, whether this is a demonstration."""
+    """What stands around every page: who is signed in, where they can go, whether this is a demonstration, and whether
+    the reader's role reads what was measured."""
 
     demonstration: bool
     home: str = "/sign-in"
@@ -84,6 +86,7 @@ class Frame:
     csrf: str = ""
     search: bool = False
     notices: bool = False
+    measures: bool = False
     places: tuple[Place, ...] = ()
 
 
@@ -102,6 +105,7 @@ def frame(actor: Actor | None) -> Frame:
         role=role_words(actor.role),
         csrf=actor.csrf or "",
         notices=bool(readable(actor)),
+        measures=may_read(actor, "Observation"),
         search=any(place.href == "/patients" for place in places),
         places=places if len(places) > 1 else (),
     )

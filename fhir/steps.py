@@ -31,7 +31,7 @@ _SHAPING = frozenset(
     )
 )  # fmt: skip
 # Over HTTP they shape the answer; in a bundle it has the format of the bundle.
-_FORMATTING = frozenset({"_format", "_pretty"})
+FORMATTING = frozenset({"_format", "_pretty"})
 # The name of each condition in a bundle, and as a header.
 CONDITIONS = {
     "ifMatch": "If-Match",
@@ -118,7 +118,7 @@ def entry_of(entry: JSON, position: int, base_url: str) -> Step:
         raise refuse(400, "required", said, place(position, "request"))
     url = str(request.get("url", ""))
     path, _, query = url.removeprefix(base_url).lstrip("/").partition("?")
-    pairs = [pair for pair in parameters(query, place(position, "request.url")) if pair[0] not in _FORMATTING]
+    pairs = [pair for pair in parameters(query, place(position, "request.url")) if pair[0] not in FORMATTING]
     conditions = {name: str(request[name]) for name in CONDITIONS if name in request}
     parts = [part for part in path.split("/") if part]
     return step(request.get("method", ""), parts, pairs, entry.get("resource"), conditions, position)

@@ -1,6 +1,6 @@
 """Batches and transactions: their entries carried out together or each alone, and the bundle that answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -25,9 +25,7 @@ from monitoring.formats import phd
 JSON = dict[str, Any]
 
 
-async def transaction(
-    tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None, seen: list[audit.Entry]
-) -> JSON:
+async def transaction(tx: Tx, actor: Actor, bundle: JSON, service: Service, seen: list[audit.Entry]) -> Answers:
     """All entries or none, in the caller's transaction. Refusal says which entry, where that is known.
 
     *seen* takes the rows that belong in the trail even if this is refused and rolled back.
@@ -37,20 +35,24 @@ async def transaction(
         plan = replace(
             plan, steps=tuple(replace(one, where=None) if _new_by_itself(one) else one for one in plan.steps)
         )
-    answers = await carry_out(tx, actor, plan, service, seen)
-    return _response("transaction-response", answers, service, prefer)
+    return await carry_out(tx, actor, plan, service, seen)
 
 
 async def batch(
-    tx: Tx, actor: Actor, bundle: JSON, service: Service, prefer: str | None, seen: list[audit.Entry]
-) -> JSON:
-    """Each entry alone: one that is refused is undone and answered with its reason, the others stand."""
+    tx: Tx, actor: Actor, bundle: JSON, service: Service, seen: list[audit.Entry], apart: Container[int] = ()
+) -> Answers:
+    """Each entry alone: one that is refused is undone and answered with its reason, the others stand.
+
+    Entries at the positions *apart* are left to the caller.
+    """
     entries = bundle.get("entry", [])
     bundles.bounded(entries)
     names = frozenset(entry["fullUrl"] for entry in entries if "fullUrl" in entry)
     answers: Answers = {}
     plans: list[Plan] = []
     for position, entry in enumerate(entries):
+        if position in apart:
+            continue
         try:
             plans.append(_alone(entry, position, names, service))
         except Refusal as refusal:
@@ -68,7 +70,7 @@ async def batch(
         await claim(tx.pg, {condition for plan in plans for condition in plan.conditions()})
         for group in _grouped(sorted(plans, key=lambda plan: bundles.order(plan.steps[0]))):
             answers |= await _together(tx, actor, group, service)
-    return _response("batch-response", answers, service, prefer)
+    return answers
 
 
 def _alone(entry: JSON, position: int, names: frozenset[str], service: Service) -> Plan:
@@ -144,11 +146,12 @@ def _new_by_itself(step: Step) -> bool:
     return step.where is None or phd.names_itself(step.resource or {}, step.where.query)
 
 
-def _response(kind: str, answers: Mapping[int | None, Answer], service: Service, prefer: str | None) -> JSON:
+def response(kind: str, answers: Mapping[int | None, Answer], service: Service, prefer: str | None) -> JSON:
+    """The bundle of *kind* that tells these answers, in the order of the entries."""
     ordered = sorted(answers, key=lambda position: position or 0)
     entries = [_entry(answers[position], service, prefer) for position in ordered]
-    response: JSON = {"resourceType": "Bundle", "type": kind}
-    return response | {"entry": entries} if entries else response
+    made: JSON = {"resourceType": "Bundle", "type": kind}
+    return made | {"entry": entries} if entries else made
 
 
 def _entry(answer: Answer, service: Service, prefer: str | None) -> JSON:

@@ -18,7 +18,7 @@ from fhir.outcome import Issue, Refusal, refuse
 from fhir.patch import JSON_PATCH
 from fhir.store import ID
 from fhir.types import LEFT_OUT, SERVED
-from hub import audit, hearing, interactions, operations
+from hub import audit, bundle_door, hearing, interactions, operations
 from hub.fhir_formats import AS_STORED, from_xml, is_xml, shape, written
 from hub.fhir_http import FHIR_JSON, FHIR_XML, answer, base_of, check_media, parameters, preference, refused
 from hub.identity import authenticate
@@ -185,7 +185,7 @@ def offered(path: list[str]) -> dict[str, Handler | None]:
         return dict.fromkeys(operation.methods, operation.handler)
     match path:
         case []:
-            return {"GET": interactions.find, "POST": interactions.bundle}
+            return {"GET": interactions.find, "POST": bundle_door.bundle}
         case ["_search"]:
             return {"POST": interactions.find_by_form}
         case ["metadata"]:

@@ -16,9 +16,9 @@ from fhir.outcome import Refusal, refuse
 from fhir.patch import JSON_PATCH, Patch, of_json
 from fhir.steps import CONDITIONS, step
 from fhir.store import Stored
-from fhir.validation import check, parse
+from fhir.validation import parse
 from fhir.wire import decode
-from hub import audit, bundles, ingest, intake
+from hub import audit, ingest, intake
 from hub.access import visible
 from hub.db import Tx
 from hub.fhir_formats import shape
@@ -76,13 +76,13 @@ class Call:
 
 
 async def read(call: Call) -> Response:
-    _no_parameters(call)
+    no_parameters(call)
     stored = await call.runtime.lookups.read(call.actor, call.type, call.id)
     return await _shown(call, stored, "read")
 
 
 async def vread(call: Call) -> Response:
-    _no_parameters(call)
+    no_parameters(call)
     version = call.path[3]
     if not version.isascii() or not version.isdigit() or len(version) > 9:
         raise refuse(404, "not-found", f"there is no version {version[:64]} of {call.type}/{call.id}")
@@ -151,7 +151,7 @@ async def history(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     if call.actor.kind == "device" and call.type == "Observation" and _new_by_itself(call):
-        _no_parameters(call)
+        no_parameters(call)
         return await _reading(call)
     return await update(call)
 
@@ -224,7 +224,7 @@ async def _done(call: Call, plan: Plan) -> Answer:
         return await call.runtime.writes.write(call.actor, plan.steps[0])
 
     async def attempt() -> Answer:
-        async with _looking(call) as (tx, seen):
+        async with looking(call) as (tx, seen):
             [done] = (await carry_out(tx, call.actor, plan, call.service, seen)).values()
         return done
 
@@ -248,7 +248,7 @@ def _deleted(call: Call, done: Answer) -> Response:
 
 
 @asynccontextmanager
-async def _looking(call: Call) -> AsyncIterator[tuple[Tx, list[audit.Entry]]]:
+async def looking(call: Call) -> AsyncIterator[tuple[Tx, list[audit.Entry]]]:
     """A transaction, and rows that are kept in the trail when it is refused: it had looked at these records."""
     seen: list[audit.Entry] = []
     try:
@@ -258,37 +258,6 @@ async def _looking(call: Call) -> AsyncIterator[tuple[Tx, list[audit.Entry]]]:
         if seen:
             await call.runtime.reads.record(*seen)
         raise
-
-
-async def bundle(call: Call) -> Response:
-    _no_parameters(call)
-    async with kept_if_refused(call):
-        resource = await asyncio.to_thread(_opened, call.raw) if len(call.raw) > LARGE else _opened(call.raw)
-        kind = resource.get("type")
-        if kind not in _CARRYING_OUT:
-            text = f"a batch or transaction is posted here, not a {kind}; others are stored at /fhir/Bundle"
-            raise refuse(400, "invalid", text, "Bundle.type")
-        call.raw = call.raw[: intake.LARGEST_KEPT]
-        localise(resource, call.service.base_url)
-
-        async def attempt() -> dict[str, Any]:
-            async with _looking(call) as (tx, seen):
-                return await _CARRYING_OUT[kind](tx, call.actor, resource, call.service, call.prefer, seen)
-
-        response = await settled(attempt)
-    return answer(200, response)
-
-
-_CARRYING_OUT = {"batch": bundles.batch, "transaction": bundles.transaction}
-
-
-def _opened(raw: bytes) -> dict[str, Any]:
-    """The valid Bundle in *raw*. The resources of a batch are checked later, each by itself: a bad one fails alone."""
-    resource = decode(raw)
-    if resource.get("resourceType") != "Bundle":
-        raise refuse(400, "invalid", "a Bundle is posted here", "Resource.resourceType")
-    check(_without_resources(resource) if resource.get("type") == "batch" else resource)
-    return resource
 
 
 def _written(call: Call, status: int, stored: Stored, location: bool, doubts: Sequence[Doubt] = ()) -> Response:
@@ -316,17 +285,6 @@ async def _resource(call: Call, type_: str) -> dict[str, Any]:
     return localise(parsed.resource, call.service.base_url)
 
 
-def _without_resources(batch: dict[str, Any]) -> dict[str, Any]:
-    entries = batch.get("entry")
-    if not isinstance(entries, list):
-        return batch
-    framed = [
-        {key: value for key, value in entry.items() if key != "resource"} if isinstance(entry, dict) else entry
-        for entry in entries
-    ]
-    return {**batch, "entry": framed}
-
-
 @asynccontextmanager
 async def kept_if_refused(call: Call) -> AsyncIterator[None]:
     """What a device sends and the hub refuses is kept with the reason: nothing that a device says is lost."""
@@ -339,7 +297,7 @@ async def kept_if_refused(call: Call) -> AsyncIterator[None]:
         raise
 
 
-def _no_parameters(call: Call) -> None:
+def no_parameters(call: Call) -> None:
     if call.query:
         names = ", ".join(sorted({name[:64] for name, _ in call.query}))
         raise refuse(400, "not-supported", f"this address takes no parameters, it was given {names}")

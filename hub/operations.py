@@ -43,7 +43,8 @@ class Operation:
     *types* None stands for every type. GET belongs to *methods* only when the operation changes nothing. *media* are
     content types that it reads besides those of FHIR. With *parts*, up to as many more parts of a path may follow the
     name, such as the id of a job; they are the last ones of `Call.path`. *answers* are media types that it may answer
-    with besides those of FHIR. One that *streams* reads its body itself, piece by piece, however long it is.
+    with besides those of FHIR. One that *streams* reads its body itself, piece by piece, however long it is; one that
+    stands *alone* is no entry of a batch.
     *definition* is the canonical URL of its OperationDefinition.
     """
 
@@ -57,7 +58,13 @@ class Operation:
     parts: int = 0
     answers: tuple[str, ...] = ()
     streams: bool = False
+    alone: bool = False
     documentation: str = ""
+
+    @property
+    def looks(self) -> bool:
+        """Whether it only looks, and answers at once: what may also be an entry of a batch."""
+        return "GET" in self.methods and not (self.alone or self.streams or self.parts)
 
     def serves(self, level: Level, type_: str | None) -> bool:
         return level in self.levels and (type_ is None or self.types is None or type_ in self.types)
@@ -78,9 +85,9 @@ OPERATIONS: tuple[Operation, ...] = (
         frozenset({"Patient"}),
         documentation="The Patient, its compartment, what these refer to, in pages: start, end, _since, _type, _count.",
     ),
-    Operation("export", ("system",), export.carry_out, BULK + "export", documentation=_EXPORT),
-    Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"})),
-    Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"})),
+    Operation("export", ("system",), export.carry_out, BULK + "export", alone=True, documentation=_EXPORT),
+    Operation("export", ("type",), export.carry_out, BULK + "patient-export", frozenset({"Patient"}), alone=True),
+    Operation("export", ("instance",), export.carry_out, BULK + "group-export", frozenset({"Group"}), alone=True),
     Operation(
         "apply", ("type", "instance"), apply.of_plan, HL7 + "PlanDefinition-apply", frozenset({"PlanDefinition"})
     ),
@@ -185,6 +192,7 @@ OPERATIONS: tuple[Operation, ...] = (
         subscriptions.binding_token,
         OPERATION + "get-ws-binding-token",
         frozenset({"Subscription"}),
+        alone=True,
         documentation="A token that binds a websocket, once and within five minutes, to subscriptions of the caller.",
     ),
     Operation(

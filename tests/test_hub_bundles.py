@@ -265,3 +265,67 @@ class TestDevices:
         assert refused.status_code == 422
         assert await rest.rows("SELECT count(*) FROM reading WHERE patient_id = %s", id_) == [(5,)]
         assert await rest.rows("SELECT count(*) FROM refusal WHERE device_id = %s", device.id) == [(1,)]
+
+
+class TestOperations:
+    """Operations that only look, as entries of a batch."""
+
+    async def test_hazard_wrong_record_nobody_learns_more_than_by_asking_for_it_alone(self, rest: Rest) -> None:
+        theirs = await rest.patient()
+        await rest.system("POST", "/Observation", pulse(theirs, 1))
+        asked = [entry("GET", f"Patient/{theirs}/$everything"), entry("GET", f"Observation/$lastn?patient={theirs}")]
+        device = await rest.device(await rest.patient())
+        for caller in (
+            await rest.user("care-coordinator", "Practitioner/elsewhere", ("Organization/elsewhere",)),
+            await rest.user("patient", f"Patient/{await rest.patient()}"),
+            await rest.user("operations", "Practitioner/operations"),
+            device,
+        ):
+            answer = await caller("POST", "", bundle("batch", *asked))
+            assert b"Archer" not in answer.content and b"8867-4" not in answer.content
+            alone = [await caller("GET", "/" + one["request"]["url"]) for one in asked]
+            codes = [int(one[:3]) for one in statuses(decode(answer.content))]
+            assert codes == ([400, 400] if caller is device else [one.status_code for one in alone])
+        assert (await rest.nobody("POST", "", bundle("batch", *asked))).status_code == 401
+
+    async def test_they_see_what_the_other_entries_wrote(self, rest: Rest) -> None:
+        id_ = new_id()
+        answers = await sent(
+            rest,
+            "batch",
+            entry("GET", f"Patient/{id_}/$everything"),
+            entry("PUT", f"Patient/{id_}", patient(id=id_)),
+            entry("GET", f"Patient/{id_}/$meta"),
+            entry("GET", f"Patient/{new_id()}/$everything"),
+            entry("GET", "Observation/$lastn?banana=1"),
+        )
+        assert [status[:3] for status in statuses(answers)] == ["200", "201", "200", "404", "400"]
+        found = answers["entry"][0]["resource"]
+        assert (found["type"], found["entry"][0]["resource"]["id"]) == ("searchset", id_)
+        assert answers["entry"][2]["resource"]["resourceType"] == "Parameters"
+        rows = await rest.rows("SELECT action FROM audit WHERE patient_id = %s ORDER BY seq", id_)
+        assert [action for (action,) in rows] == ["create", "everything", "meta"]
+
+    async def test_posted_with_parameters(self, rest: Rest) -> None:
+        about = await rest.patient()
+        await rest.system("POST", "/Observation", pulse(about, 2))
+        said = {"resourceType": "Parameters", "parameter": [{"name": "patient", "valueString": f"Patient/{about}"}]}
+        answers = await sent(rest, "batch", entry("POST", "Observation/$lastn", said))
+        assert statuses(answers) == ["200 OK"]
+        assert [one["resource"]["valueQuantity"]["value"] for one in answers["entry"][0]["resource"]["entry"]] == [70]
+
+    @pytest.mark.parametrize(
+        ("method", "url"),
+        [("GET", "$export"), ("POST", "Patient/x/$meta-add"), ("GET", "$job/1"), ("GET", "Patient/x/$banana")],
+    )
+    async def test_what_changes_something_or_takes_its_time_is_asked_for_alone(
+        self, rest: Rest, method: str, url: str
+    ) -> None:
+        carried = {"resourceType": "Parameters"} if method == "POST" else None
+        answers = await sent(rest, "batch", entry(method, url, carried))
+        assert statuses(answers)[0].startswith("400")
+
+    async def test_not_in_a_transaction_and_not_without_end(self, rest: Rest) -> None:
+        everything = entry("GET", f"Patient/{await rest.patient()}/$everything")
+        await sent(rest, "transaction", everything, status=400)
+        await sent(rest, "batch", *[everything] * 51, status=413)

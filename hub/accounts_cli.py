@@ -1,4 +1,4 @@
-"""`carehub user`, `carehub token` and `carehub device`: people, scripts and devices get in, and are shut out."""
+"""`carehub user`, `carehub token` and `carehub system`: people and scripts get in, and are shut out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,16 +15,13 @@ Result = TypeVar("Result")
 
 user = typer.Typer(help="Accounts of people and of other systems.", no_args_is_help=True)
 system = typer.Typer(help="Other systems that sign in with a key of their own.", no_args_is_help=True)
-device = typer.Typer(help="Devices and their keys.", no_args_is_help=True)
 
 Username = Annotated[str, typer.Argument(help="The name they sign in with.")]
-DeviceId = Annotated[str, typer.Argument(help="Id of the device, as `carehub device list` shows it.")]
 
 
 def register(app: typer.Typer) -> None:
     """Put the commands on the command line."""
     app.add_typer(user, name="user")
-    app.add_typer(device, name="device")
     app.add_typer(system, name="system")
     app.command()(token)
     app.command("access")(who_sees)
@@ -57,13 +54,13 @@ def add_user(
 
         who = await _person(tx, role, name, reference)
         organisations = [f"Organization/{one.removeprefix('Organization/')}" for one in organisation or ()]
-        await _must_exist(tx, *organisations, *([f"Organization/{hub}"] if hub else []))
+        await must_exist(tx, *organisations, *([f"Organization/{hub}"] if hub else []))
         if hub and f"Organization/{hub}" not in organisations:
             organisations.append(f"Organization/{hub}")
         await accounts.create_account(tx, username, password, name, role, who, organisations, hub)
         return who
 
-    who = _in_transaction(work)
+    who = in_transaction(work)
     typer.echo(f"{username} may sign in as {role} ({who}).")
 
 
@@ -76,7 +73,7 @@ def list_roles() -> None:
     for role in ROLES.values():
         if role.name not in SYSTEM_ROLES:
             table.add_row(role.name, role.words)
-    _print(table)
+    show(table)
 
 
 @user.command("list")
@@ -84,11 +81,11 @@ def list_users() -> None:
     """List the accounts."""
     from hub import accounts
 
-    found = _in_transaction(lambda database, tx: accounts.list_accounts(tx.pg))
+    found = in_transaction(lambda database, tx: accounts.list_accounts(tx.pg))
     table = Table("username", "name", "role", "is", "open")
     for one in found:
         table.add_row(one.username, one.name, one.role, one.reference, "yes" if one.active else "no")
-    _print(table)
+    show(table)
 
 
 @user.command("close")
@@ -96,7 +93,7 @@ def close_user(username: Username) -> None:
     """Close an account: its sessions and tokens end at once. What it did stays in the record under its name."""
     from hub import accounts
 
-    _in_transaction(lambda database, tx: accounts.close_account(tx, username))
+    in_transaction(lambda database, tx: accounts.close_account(tx, username))
     typer.echo(f"{username} can no longer sign in.")
 
 
@@ -114,7 +111,7 @@ def token(
     from hub import accounts
 
     valid_for = timedelta(days=days) if days else None
-    typer.echo(_in_transaction(lambda database, tx: accounts.issue_token(tx, username, label, valid_for)))
+    typer.echo(in_transaction(lambda database, tx: accounts.issue_token(tx, username, label, valid_for)))
 
 
 def who_sees(patient: Annotated[str, typer.Argument(help="Id of the person.")]) -> None:
@@ -123,14 +120,14 @@ def who_sees(patient: Annotated[str, typer.Argument(help="Id of the person.")]) 
     from hub.identity import OPERATOR
 
     async def work(database: "Database", tx: "Tx") -> list[access.Relationship]:
-        await _must_exist(tx, f"Patient/{patient}")
+        await must_exist(tx, f"Patient/{patient}")
         await audit.record(tx.pg, [audit.entry(OPERATOR, "read", "Patient", patient, patient, detail={"of": "access"})])
         return await access.explain(tx.pg, patient)
 
     table = Table("who", "why", "because of", "until")
-    for one in _in_transaction(work):
+    for one in in_transaction(work):
         table.add_row(one.subject, one.basis, one.source, one.until.isoformat() if one.until else "")
-    _print(table)
+    show(table)
 
 
 @system.command("keys")
@@ -152,89 +149,8 @@ def give_keys(
         keys = json.loads(jwks.read_bytes())
     except ValueError as error:
         raise stop(f"{jwks} is not JSON: {error}") from error
-    client_id = _in_transaction(lambda database, tx: oauth.register(tx, username, keys))
+    client_id = in_transaction(lambda database, tx: oauth.register(tx, username, keys))
     typer.echo(f"{username} may ask /oauth/token for tokens, as client {client_id}.")
-
-
-@device.command("add")
-def add_device(
-    name: Annotated[str, typer.Argument(help="What people call it, such as 'Scales, kitchen'.")],
-    patient: Annotated[str | None, typer.Option(help="Id of the person who holds it.")] = None,
-    serial: Annotated[str | None, typer.Option(help="Serial number.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Type in words, such as 'pulse oximeter'.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Id of the hub that owns it.")] = None,
-    sandbox: Annotated[bool, typer.Option(help="For trying out: its readings raise no flags.")] = False,
-) -> None:
-    """Register a device, hand it to a person, and print its key. The key is shown once and kept only as a hash."""
-
-    async def work(database: "Database", tx: "Tx") -> tuple[str, str]:
-        from fhir.store import Change, new_id
-        from hub import accounts, flows
-        from hub.identity import IMPORTER
-
-        await _must_exist(
-            tx, *([f"Patient/{patient}"] if patient else []), *([f"Organization/{owner}"] if owner else [])
-        )
-        ident = new_id()
-        resource = {
-            "resourceType": "Device",
-            "id": ident,
-            **({"meta": {"security": [TEST]}} if sandbox else {}),
-            **({"identifier": [{"value": serial}], "serialNumber": serial} if serial else {}),
-            "status": "active",
-            "deviceName": [{"name": name, "type": "user-friendly-name"}],
-            **({"type": {"text": kind}} if kind else {}),
-            **({"patient": {"reference": f"Patient/{patient}"}} if patient else {}),
-            **({"owner": {"reference": f"Organization/{owner}"}} if owner else {}),
-        }
-        await flows.write(tx, IMPORTER, [Change("create", "Device", ident, resource)])
-        return ident, await accounts.issue_device_key(tx, ident)
-
-    ident, key = _in_transaction(work)
-    typer.echo(f"Device/{ident}", err=True)
-    typer.echo(key)
-
-
-@device.command("list")
-def list_devices() -> None:
-    """List devices, who holds them, and how many keys each has."""
-
-    async def work(database: "Database", tx: "Tx") -> list[tuple[str, str, str, str, int]]:
-        rows = await tx.pg.execute(
-            "SELECT device.id, device.name, device.status, coalesce(device.patient_id, '-'), count(credential.hash)"
-            " FROM device LEFT JOIN credential ON credential.device_id = device.id AND credential.revoked IS NULL"
-            " GROUP BY device.id ORDER BY device.name, device.id"
-        )
-        return await rows.fetchall()
-
-    table = Table("id", "name", "status", "held by", "keys")
-    for *texts, keys in _in_transaction(work):
-        table.add_row(*texts, str(keys))
-    _print(table)
-
-
-@device.command("key")
-def device_key(
-    device_id: DeviceId,
-    keep: Annotated[bool, typer.Option(help="Leave the keys it has valid, until the new one is in place.")] = False,
-) -> None:
-    """Print a new key of a device; those it had end at once, unless --keep is given."""
-    from hub import accounts
-
-    issue = accounts.issue_device_key if keep else accounts.rotate_device_key
-    typer.echo(_in_transaction(lambda database, tx: issue(tx, device_id)))
-
-
-@device.command("revoke")
-def revoke_device(device_id: DeviceId) -> None:
-    """End all keys of a device: nothing it sends is accepted any more."""
-    from hub import accounts
-
-    ended = _in_transaction(lambda database, tx: accounts.revoke_device_keys(tx, device_id))
-    typer.echo(f"{ended} keys ended.")
-
-
-TEST = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
 
 
 async def _person(tx: "Tx", role: str, name: str, reference: str | None) -> str:
@@ -245,7 +161,7 @@ async def _person(tx: "Tx", role: str, name: str, reference: str | None) -> str:
     from hub.identity import IMPORTER
 
     if reference is not None:
-        await _must_exist(tx, reference)
+        await must_exist(tx, reference)
         return reference
     if role in ("patient", "carer"):
         raise refuse(422, "required", f"A {role} is somebody already: give --reference Patient/x or RelatedPerson/x.")
@@ -255,7 +171,8 @@ async def _person(tx: "Tx", role: str, name: str, reference: str | None) -> str:
     return f"Practitioner/{ident}"
 
 
-async def _must_exist(tx: "Tx", *references: str) -> None:
+async def must_exist(tx: "Tx", *references: str) -> None:
+    """Refusal 404 for the first of *references* that is not there."""
     from fhir import store
     from fhir.outcome import refuse
 
@@ -266,7 +183,7 @@ async def _must_exist(tx: "Tx", *references: str) -> None:
             raise refuse(404, "not-found", f"There is no {key[0]}/{key[1]}.")
 
 
-def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Result:
+def in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Result:
     """Carry out *work* in one transaction on the database; a refusal ends the command with its reason."""
     import psycopg
 
@@ -294,7 +211,8 @@ def _in_transaction(work: "Callable[[Database, Tx], Awaitable[Result]]") -> Resu
         raise stop(f"{error}; `carehub doctor` says more") from error
 
 
-def _print(table: Table) -> None:
+def show(table: Table) -> None:
+    """Print *table* as wide as the terminal."""
     from hub.cli import console
 
     console.print(table)

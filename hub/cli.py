@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hub import accounts_cli, data_cli, demo_cli, mqtt_cli, reports_cli
+from hub import accounts_cli, data_cli, demo_cli, devices_cli, mqtt_cli, reports_cli
 
 app = typer.Typer(
     name="carehub",
@@ -130,6 +130,7 @@ def verify_audit(
 
 
 accounts_cli.register(app)
+devices_cli.register(app)
 data_cli.register(app)
 demo_cli.register(app)
 mqtt_cli.register(app)

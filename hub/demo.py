@@ -27,6 +27,7 @@ from hub import accounts, embedded, importer, migrations, population, sources
 from hub.accounts import NewAccount
 from hub.children import end_with_parent
 from hub.db import Database
+from hub.demonstration import fleet
 from hub.demonstration.places import HUBS, PARTNERS, PRACTICES
 from hub.population import Recipe
 from hub.sources import Source
@@ -153,6 +154,8 @@ class Demonstration:
             await self._load(database)
             await self._admit(database)
             async with database.transaction() as tx:
+                if await fleet.stage(tx, datetime.now(UTC).replace(microsecond=0)):
+                    self.tell("Staged a fleet: silent devices, a weak battery, a swap, a pause")
                 return await accounts.rotate_device_key(tx, DEVICE, "demonstration")
         finally:
             await database.close()

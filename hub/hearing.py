@@ -161,7 +161,7 @@ WITH used AS (
 SELECT device_id FROM used WHERE device_id IS NOT NULL"""
 
 # Rows in one order everywhere, so that two processes never wait for each other.
-_STATE = """
+STATE = """
 INSERT INTO device_state AS state (device_id, heard, battery, battery_at, offsets, clock_off, clock_at)
 SELECT said.device_id, now(), said.battery, CASE WHEN said.battery IS NOT NULL THEN now() END,
        CASE WHEN said.clock IS NOT NULL THEN ARRAY[said.clock] END, said.clock,
@@ -187,7 +187,7 @@ async def _write(pg: psycopg.AsyncConnection[Any], keys: Iterable[bytes], device
         devices.setdefault(device_id, _Heard())
     said = [{"device_id": id_, "battery": one.battery, "clock": one.offset} for id_, one in devices.items()]
     if said:
-        await pg.execute(_STATE, (Jsonb(said),))
+        await pg.execute(STATE, (Jsonb(said),))
     asides = [aside for one in devices.values() for aside in one.asides]
     if asides:
         await pg.execute(

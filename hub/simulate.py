@@ -123,7 +123,11 @@ _HOLDERS = """
 SELECT d.id, d.patient_id, r.measure, percentile_disc(0.5) WITHIN GROUP (ORDER BY r.value),
        mode() WITHIN GROUP (ORDER BY r.word)
 FROM (SELECT device.id, device.patient_id FROM device JOIN person USING (patient_id)
-      WHERE device.status = 'active' AND (person.synthetic OR device.sandbox) ORDER BY device.id LIMIT %s) d
+      WHERE device.status = 'active' AND (person.synthetic OR device.sandbox)
+        AND device.model IS DISTINCT FROM 'Demonstration'
+        AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.patient_id = person.patient_id
+                        AND pause.since <= now() AND pause.until > now())
+      ORDER BY device.id LIMIT %s) d
 LEFT JOIN reading r ON r.device_id = d.id AND r.quality = 'ok' AND r.at > now() - interval '30 days'
 GROUP BY d.id, d.patient_id, r.measure ORDER BY d.id
 """
@@ -132,7 +136,8 @@ GROUP BY d.id, d.patient_id, r.measure ORDER BY d.id
 async def kits(database: Database, limit: int) -> list[Kit]:
     """Give the first *limit* devices a key for this simulation, ending those of earlier ones.
 
-    Only devices of synthetic people and sandbox devices take part: nobody real gets readings that nobody took.
+    Only devices of synthetic people and sandbox devices take part: nobody real gets readings that nobody took. Those
+    that a demonstration staged stay as they are (`hub.demonstration.fleet`), and who is paused sends nothing.
     What a person's devices usually read is the median of the last 30 days. A device that never measured anything
     is taken for a blood pressure cuff.
     """

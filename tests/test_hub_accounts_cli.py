@@ -133,6 +133,23 @@ async def test_a_device_is_registered_handed_over_and_gets_a_key_once(installati
     assert "1 keys ended" in carehub(installation, "device", "revoke", actor.id).stdout
 
 
+async def test_a_device_is_handed_on_returned_and_lost(installation: Database) -> None:
+    done = carehub(installation, "device", "add", "Cuff", "--kind", "cuff", "--serial", "S2")
+    ident = done.stderr.strip().removeprefix("Device/")
+    assert carehub(installation, "device", "assign", ident, "p1", "--why", "Starts").returncode == 0
+    again = carehub(installation, "device", "assign", ident, "p1", "--why", "Again")
+    assert again.returncode == 1 and "holds the device already" in again.stderr
+    assert carehub(installation, "device", "return", ident, "--why", "Done", "--keep-keys").returncode == 0
+    sandbox = carehub(installation, "device", "key", ident, "--sandbox").stdout.strip()
+    assert (await authenticate({"authorization": f"Bearer {sandbox}"}, {}, installation)).sandbox
+    assert carehub(installation, "device", "withdraw", ident, "lost", "--why", "On a bus").returncode == 0
+    async with installation.transaction() as tx:
+        rows = await tx.pg.execute("SELECT patient_id, until IS NULL FROM device_use WHERE device_id = %s", (ident,))
+        assert await rows.fetchall() == [("p1", False)]
+        gone = await tx.pg.execute("SELECT gone, patient_id FROM device WHERE id = %s", (ident,))
+        assert await gone.fetchone() == ("lost", None)
+
+
 async def test_a_device_for_an_unknown_person_is_not_made(installation: Database) -> None:
     done = carehub(installation, "device", "add", "Scales", "--patient", "nobody")
     assert done.returncode == 1

@@ -35,6 +35,7 @@ from hub.demonstration.staff import (
     Worker,
 )
 from hub.demonstration.vitals import Kind
+from monitoring.instruments import INSTRUMENTS
 from monitoring.measures import MEASURES, Measure
 
 # FHIR's administrative day for things that began earlier; a plan lasts a year.
@@ -372,7 +373,8 @@ def devices(person: Person) -> Iterator[JSON]:
             "identifier": [{"system": "https://carehub.example/fhir/Id/device", "value": ident}],
             "status": "active",
             "deviceName": [{"name": f"{name} {person.number}", "type": "user-friendly-name"}],
-            "type": {"text": name},
+            "serialNumber": ident,
+            "type": {**INSTRUMENTS[ident.split("-")[0]].concept, "text": name},
             "patient": reference(person.reference, person.name),
             "owner": reference(f"Organization/{hub.id}", hub.name),
         }

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from fhir.outcome import refuse
 from fhir.wire import decode, encode
 from monitoring.in_force import RulesInForce
 from monitoring.local_rules import LocalRule
@@ -39,7 +40,11 @@ async def project_rules(pg: psycopg.AsyncConnection[Any], written: Sequence[tupl
     if found:
         resources = dict(written)
         made = [_row(one, resources[id_]) for id_, one in found.items()]
-        await pg.execute(_PUT, (Jsonb(made),))
+        try:
+            await pg.execute(_PUT, (Jsonb(made),))
+        except psycopg.errors.UniqueViolation as error:
+            text = "Somebody wrote a version of this rule in the same moment. Look at it again."
+            raise refuse(409, "conflict", text, "PlanDefinition.version") from error
         rows += len(made)
     if rows:
         await pg.execute("SELECT pg_notify(%s, '')", (CHANNEL,))

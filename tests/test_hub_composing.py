@@ -1,20 +1,25 @@
 """A hub's own rules: from draft to live to retired, whom they watch, and what no door lets through."""
 
-from collections.abc import Sequence
+import asyncio
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from monitoring_cases import hours
+from rest import running
 from test_flow_readings import NOW, person, rows, send, spo2
 
 from fhir.outcome import Refusal
 from fhir.store import Change, new_id
 from hub import composing, flows
-from hub.db import Tx
+from hub.db import Database, Tx
 from hub.identity import IMPORTER, Actor
+from monitoring import rule_projection
 from monitoring.composed import Clause, Composed
+from monitoring.in_force import rules_for
 from monitoring.local_rules import LIVE, LocalRule, Scope, Step
 from monitoring.plan_definitions import to_plan_definition
 
@@ -27,6 +32,8 @@ ELSEWHERE = Actor(
     "user", "a3", "Ed", "clinician", "Practitioner/ed", ("Practitioner/ed", "Organization/taunton"), "taunton"
 )
 EHR = Actor("system", "a4", "EHR", "ehr-system", "Device/ehr", ("Device/ehr",))
+
+PERCENT = {"value": 96, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
 
 LOW = Composed("all", (Clause("spo2", "at-most", 96.0),), severity=2, told="Sit down and rest for five minutes.")
 
@@ -93,7 +100,9 @@ class TestFromDraftToLiveToRetired:
             ("retired", "Practitioner/nina", "Too many calls"),
         ]
 
-    async def test_a_change_is_a_next_version_and_old_flags_keep_theirs(self, tx: Tx) -> None:
+    async def test_hazard_rule_changed_unseen_old_flags_keep_their_version(
+        self, tx: Tx
+    ) -> None:
         rule = await live(tx, made())
         first, device = await person(tx)
         await send(tx, device, spo2(first, "96"))
@@ -210,7 +219,9 @@ class TestWhomItWatches:
 
 class TestWhatNoDoorLetsThrough:
     @pytest.mark.parametrize("actor", [COORDINATOR, EHR, ELSEWHERE])
-    async def test_only_a_clinician_of_the_hub_makes_a_rule_live(self, tx: Tx, actor: Actor) -> None:
+    async def test_hazard_rule_changed_unseen_only_clinicians_of_the_hub(
+        self, tx: Tx, actor: Actor
+    ) -> None:
         rule = made()
         await composing.draft(tx, NURSE, rule)
         stepped = replace(rule, status=LIVE, steps=(Step(LIVE, actor.reference, NOW, "because"),))
@@ -236,7 +247,7 @@ class TestWhatNoDoorLetsThrough:
             await flows.write(tx, NURSE, [Change("create", "PlanDefinition", rule.id, to_plan_definition(rule))])
         assert refused(error) == (422, ["PlanDefinition.status"])
 
-    async def test_what_is_live_is_neither_rewritten_nor_deleted(self, tx: Tx) -> None:
+    async def test_hazard_rule_changed_unseen_what_is_live_stays_as_it_is(self, tx: Tx) -> None:
         rule = await live(tx, made())
         other = to_plan_definition(replace(rule, what=replace(LOW, severity=3)))
         for change in (
@@ -304,3 +315,63 @@ class TestWhatNoDoorLetsThrough:
         id_ = new_id()
         await flows.write(tx, EHR, [Change("create", "PlanDefinition", id_, plan)])
         assert await rows(tx, "SELECT 1 FROM local_rule WHERE id = %s", id_) == []
+
+
+class TestAtHand:
+    """Each process keeps the live rules, and is told when they change: no reading asks for them."""
+
+    async def test_readings_ask_for_no_rules_and_a_rule_counts_as_soon_as_it_is_live(
+        self, fresh_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = fresh_url()
+        asked: list[str] = []
+        load = rule_projection.load
+
+        async def counted(pg: Any) -> Any:
+            asked.append("now")
+            return await load(pg)
+
+        monkeypatch.setattr(rule_projection, "load", counted)
+        elsewhere = Database(url)  # another process: what it does is heard of through PostgreSQL alone
+        try:
+            async with running(url) as rest:
+                patient_id = await rest.patient(managingOrganization={"reference": "Organization/yeovil"})
+                device = await rest.device(patient_id)
+                application: Any = rest.client._transport
+                await asyncio.wait_for(application.app.state.runtime.live.listening.wait(), 10)
+
+                async def sent(minute: int) -> list[Any]:
+                    at = NOW - timedelta(minutes=60 - minute)
+                    body = {**spo2(patient_id, "96", at), "valueQuantity": PERCENT}
+                    assert (await device("POST", "/Observation", body)).status_code == 201
+                    return await rest.rows("SELECT rule FROM flag WHERE patient_id = %s", patient_id)
+
+                assert await sent(0) == []
+                before = len(asked)
+                assert [await sent(minute) for minute in range(1, 6)] == [[]] * 5
+                assert len(asked) == before
+                async with elsewhere.transaction() as tx:
+                    rule = await live(tx, made())
+                for minute in range(6, 40):
+                    if found := await sent(minute):
+                        break
+                    await asyncio.sleep(0.1)
+                assert found == [(rule.key,)]
+        finally:
+            await elsewhere.close()
+
+    async def test_what_is_rolled_back_watches_nobody(self, database: Database) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with database.transaction() as tx:
+                await live(tx, made())
+                patient_id, device = await person(tx)
+                await send(tx, device, spo2(patient_id, "96"))
+                raise ZeroDivisionError
+        async with database.transaction() as tx:
+            patient_id, device = await person(tx)
+            await send(tx, device, spo2(patient_id, "96"))
+            assert await flags_of(tx, patient_id) == []
+
+    def test_it_may_travel_to_a_process_that_replays(self) -> None:
+        rules = rules_for([made(), made(None, shipped="copd-composite")])
+        assert [one.id for one in pickle.loads(pickle.dumps(rules))] == [one.id for one in rules]

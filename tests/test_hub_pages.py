@@ -25,6 +25,8 @@ from hub.pages.today import end_of_day
 from hub.roles import PERMISSIONS, ROLES
 from monitoring.extents import extent
 from monitoring.limits import Limits
+from monitoring.measures import MEASURES
+from monitoring.readings import readings
 
 WINTER = datetime(2026, 11, 21, 8, 12, tzinfo=UTC)
 SUMMER = datetime(2026, 7, 1, 23, 30, tzinfo=UTC)
@@ -278,6 +280,72 @@ class TestReadingsByHand:
         with pytest.raises(Refusal) as refusal:
             hand._observations(typed(**fields), "p1", PATIENT, WINTER)
         assert refusal.value.status == 422 and refusal.value.issues[0].diagnostics
+
+    def test_every_measure_that_people_take_is_on_the_form_and_becomes_a_reading(self) -> None:
+        filled = {"respiratory-rate": "16", "spo2-exertion": "93", "steps": "4200", "falls": "0", "oxygen": "air"}
+        found = hand._observations(typed(**filled, consciousness="alert"), "p1", PATIENT, WINTER)
+        read = [one for made in found for one in readings(made, WINTER)]
+        assert {one.measure for one in read} == {*filled, "consciousness"}
+        assert {one.quality for one in read} == {"ok"}
+        elsewhere = {"dry-weight", "glucose-sensor", "peak-flow-best", "systolic", "diastolic"}
+        scores = {key for key, one in MEASURES.items() if not one.shown and not one.answers}
+        assert set(MEASURES) - {*hand.SINGLE, *hand.WORDS} == elsewhere | scores
+        with pytest.raises(Refusal):
+            hand._observations(typed(oxygen="helium"), "p1", PATIENT, WINTER)
+
+    def test_who_measured_and_who_typed_are_both_on_record(self) -> None:
+        coach = Actor("user", "c", "Mel Coach", "health-coach", "Practitioner/c", ("Practitioner/c",))
+        (told,) = hand._observations(typed(pulse="72", how="telephone"), "p1", coach, WINTER)
+        assert told["performer"] == [{"reference": "Patient/p1"}]
+        by, how = told["extension"][0]["extension"]
+        assert by["valueReference"] == {"reference": "Practitioner/c", "display": "Mel Coach"}
+        assert how["valueCode"] == "telephone"
+        (own,) = hand._observations(typed(pulse="72"), "p1", coach, WINTER)
+        assert own["performer"][0]["reference"] == "Practitioner/c"
+        with pytest.raises(Refusal):
+            hand._observations(typed(pulse="72", how="in a dream"), "p1", coach, WINTER)
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"glucose": "82"}, "8.2 mmol/L"),
+            ({"glucose": "110"}, "6.1 mmol/L (110 mg/dL)"),
+            ({"temperature": "368"}, "36.8 °C"),
+            ({"temperature": "98.6"}, "37.0 °C (98.6 "),
+            ({"spo2": "980"}, "98 %"),
+        ],
+    )
+    def test_hazard_wrong_unit_a_slip_is_asked_back(self, fields: dict[str, str], said: str) -> None:
+        with pytest.raises(Refusal, match="Did you mean") as refusal:
+            hand._observations(typed(**fields), "p1", PATIENT, WINTER)
+        assert said in refusal.value.issues[0].diagnostics
+
+    @pytest.mark.parametrize(
+        ("key", "value", "last", "said"),
+        [
+            ("weight", "182", 82.4, "82.6 kg (182 lb"),
+            ("weight", "28", 82.4, "far from the last time (82.4 kg)"),
+            ("peak-flow", "41", 410.0, "Did you mean 410 L/min"),
+        ],
+    )
+    def test_what_is_far_from_the_last_time_is_stored_when_it_is_said_to_be_right(
+        self, key: str, value: str, last: float, said: str
+    ) -> None:
+        def kept(number: str, sure: str = "") -> int:
+            sent = typed(**{key: number, "sure": sure})
+            return len(hand._observations(sent, "p1", PATIENT, WINTER, {key: last}))
+
+        with pytest.raises(hand.Doubted) as doubted:
+            kept(value)
+        assert said in doubted.value.issues[0].diagnostics
+        assert kept(value, doubted.value.sure) == 1
+        with pytest.raises(hand.Doubted):
+            kept(str(Decimal(value) - 1), doubted.value.sure)
+
+    def test_an_ordinary_change_is_not_asked_about(self) -> None:
+        last = {"weight": 82.4, "glucose": 7.1, "spo2": 96.0, "pulse": 70.0, "peak-flow": 400.0}
+        worse = typed(weight="85.1", glucose="16.4", spo2="84", pulse="131", **{"peak-flow": "190"})
+        assert len(hand._observations(worse, "p1", PATIENT, WINTER, last)) == 5
 
     def test_hazard_time_zone_the_time_written_is_london_time(self) -> None:
         assert hand.moment("2026-07-01T09:00", SUMMER) == datetime(2026, 7, 1, 8, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Readings from a file on a page: looked at first, then kept, once; and nobody brings a file for a stranger."""
+"""Readings that people bring: from a file, looked at first, then kept, once; by hand, asked back before they are."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -131,3 +131,41 @@ class TestHazardWrongPatient:
             assert (await send(visitor, address, dexcom("1.1"))).status_code == status
         assert (await world.coach.client.get("/me/upload")).status_code == 403
         assert await world.values() == before
+
+
+class TestByHand:
+    """What a coach hears on the telephone counts as much as what a device sends, and whoever typed it takes it back."""
+
+    async def test_a_slip_is_asked_back_then_it_is_stored_evaluated_and_undone(self, world: World) -> None:
+        address = f"/patients/{world.person}/readings"
+        typed = {"csrf": world.coach.csrf, "once": "o1", "how": "telephone", "weight": "82.4", "spo2": "97"}
+        assert (await world.coach.client.post(address, data=typed)).status_code == 303
+        slip = typed | {"once": "o2", "weight": "184", "spo2": "84", "oxygen": "air"}
+        asked = await world.coach.client.post(address, data=slip)
+        assert asked.status_code == 422 and "83.5 kg (184 lb)" in asked.text and 'name="sure"' in asked.text
+        weights = "SELECT value FROM reading WHERE patient_id = %s AND measure = 'weight' ORDER BY at"
+        assert await world.rest.rows(weights, world.person) == [(82.4,)]
+        for _ in range(2):  # the second is the same form, sent again
+            answer = await world.coach.client.post(address, data=slip | {"weight": "83.5"})
+            assert answer.status_code == 303
+        assert await world.rest.rows(weights, world.person) == [(82.4,), (83.5,)]
+        flags = await world.rest.rows(
+            "SELECT severity FROM flag WHERE patient_id = %s AND state = 'open'", world.person
+        )
+        assert (3,) in flags
+        ((id_,),) = await world.rest.rows(
+            "SELECT observation_id FROM reading WHERE patient_id = %s AND value = 84", world.person
+        )
+        gone = {"csrf": world.coach.csrf, "why": "I misheard: it was 94"}
+        assert (await world.coach.client.post(f"{address}/{id_}/wrong", data=gone)).status_code == 303
+        assert await world.rest.rows("SELECT quality FROM reading WHERE observation_id = %s", id_) == [("wrong",)]
+
+    async def test_a_patient_types_and_is_not_asked_who_measured(self, world: World) -> None:
+        page = await world.patient.client.get("/me/readings")
+        assert "Who measured?" not in page.text and "More measurements" in page.text
+        typed = {"csrf": world.patient.csrf, "once": "p1", "falls": "1"}
+        assert (await world.patient.client.post("/me/readings", data=typed)).status_code == 303
+        rows = await world.rest.rows(
+            "SELECT value FROM reading WHERE patient_id = %s AND measure = 'falls'", world.person
+        )
+        assert rows == [(1.0,)]

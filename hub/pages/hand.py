@@ -1,11 +1,14 @@
 """Readings that people write down: the form, and the FHIR Observations it becomes."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
-from fhir.outcome import refuse
+from care_plans.shapes import set_extension
+from fhir.outcome import Issue, Refusal, refuse
 from fhir.store import Change
 from hub import flows
 from hub.db import Tx
@@ -14,13 +17,18 @@ from hub.pages import words
 from hub.pages.door import Form
 from hub.pages.person import present
 from hub.pages.rendering import fresh
+from monitoring import slips
 from monitoring.measures import LOINC, MEASURES, UCUM
 
 JSON = dict[str, Any]
 
-# What people measure at home, in the order of the form; blood pressure is two numbers of one measurement.
-SINGLE = ("spo2", "pulse", "weight", "glucose", "temperature", "peak-flow")
 PRESSURE = ("systolic", "diastolic")
+# What people measure at home, in the order of the form. Blood pressure is two numbers of one measurement; what stands
+# in MORE is folded away. Not here: what a sensor counts, what a clinician agrees, and scores, which have their forms.
+FIRST = ("pressure", "spo2", "oxygen", "pulse", "weight", "glucose", "temperature", "peak-flow")
+MORE = ("respiratory-rate", "consciousness", "spo2-exertion", "steps", "falls")
+WORDS = tuple(key for key in (*FIRST, *MORE) if key in MEASURES and MEASURES[key].answers)
+SINGLE = tuple(key for key in (*FIRST, *MORE) if key in MEASURES and key not in WORDS)
 HINTS = {
     "pressure": "Upper number first, such as 132 / 78",
     "spo2": "The number with the % sign on the finger clip, such as 96",
@@ -29,41 +37,78 @@ HINTS = {
     "glucose": "Such as 6.8",
     "temperature": "Such as 36.8",
     "peak-flow": "The best of three blows, such as 410",
+    "respiratory-rate": "Breaths in a minute, counted while sitting still, such as 16",
+    "spo2-exertion": "Right after walking or standing up, such as 93",
+    "steps": "In the whole day, such as 4200",
+    "falls": "How many, such as 1; 0 when there was none",
+    "oxygen": "While the oxygen level was measured",
+    "consciousness": "As somebody else sees it",
 }
 LABELS = {"pressure": "Blood pressure", "spo2": "Oxygen level"}
 ACT = "http://terminology.hl7.org/CodeSystem/observation-category"
+ENTERED = "entered"
+"""Extension of an Observation that somebody typed: `by` (valueReference) and `how` (valueCode, a key of HOW)."""
+HOW = {
+    "measured": "I measured it",
+    "telephone": "The person measured it and told me by telephone",
+    "told": "The person measured it and showed or told me",
+}
 
 
-def fields(action: str, sent: Form | None = None, problem: str | None = None) -> dict[str, Any]:
-    """What the form's template needs. *sent* is what was typed before, so that nothing is typed twice."""
-    keys = ("pressure", *SINGLE)
+class Doubted(Refusal):
+    """A number that may be a slip: it is stored when whoever typed it says that it is right. `sure` names it."""
+
+    def __init__(self, text: str, sure: str) -> None:
+        super().__init__(422, [Issue("value", text)])
+        self.sure = sure
+
+
+def fields(
+    action: str,
+    sent: Form | None = None,
+    problem: str | None = None,
+    sure: str | None = None,
+    actor: Actor | None = None,
+) -> dict[str, Any]:
+    """What the form's template needs. *sent* is what was typed before, so that nothing is typed twice; *sure* a number
+    that is asked about. Whoever is not the person says how they come to know it."""
     return {
         "reading_action": action,
         "once": (sent.text("once") if sent else "") or fresh(),
         "reading_error": problem,
+        "reading_sure": sure,
         "big": False,
         "local_now": present().astimezone(words.LONDON).strftime("%Y-%m-%dT%H:%M"),
-        "reading_values": {key: sent.text(key, 20) if sent else "" for key in (*PRESSURE, *SINGLE, "at")},
-        "reading_fields": [
-            {
-                "key": key,
-                "label": LABELS.get(key) or MEASURES[key].plain.capitalize(),
-                "hint": HINTS[key],
-                "unit": "mmHg" if key == "pressure" else MEASURES[key].shown,
-            }
-            for key in keys
-        ],
+        "reading_values": {
+            key: sent.text(key, 20) if sent else "" for key in (*PRESSURE, *SINGLE, *WORDS, "at", "how")
+        },
+        "reading_fields": [_field(key) for key in FIRST],
+        "reading_more": [_field(key) for key in MORE],
+        "reading_how": {} if actor is None or actor.role == "patient" else HOW,
+    }
+
+
+def _field(key: str) -> dict[str, Any]:
+    measure = MEASURES["systolic" if key == "pressure" else key]
+    return {
+        "key": key,
+        "label": LABELS.get(key) or measure.plain.capitalize(),
+        "hint": HINTS[key],
+        "unit": measure.shown,
+        "words": {word: said.capitalize() for word, said in measure.words.items()},
     }
 
 
 async def save(tx: Tx, actor: Actor, patient_id: str, sent: Form) -> list[JSON]:
-    """Write what was typed; gives the Observations. Raises Refusal 422 in words for whoever typed.
+    """Write what was typed; gives the Observations. Raises Refusal 422 in words for whoever typed, and Doubted for a
+    number that may be a slip.
 
     The ids come from the form's own mark, so a form that is sent twice makes one set of readings.
     """
     now = present()
     at = moment(sent.text("at", 40), now)
-    observations = _observations(sent, patient_id, actor, at)
+    last = await _last(tx, patient_id, now)
+    observations = _observations(sent, patient_id, actor, at, last)
     if not observations:
         raise refuse(422, "required", "No number was filled in. Write at least one.")
     once = sent.text("once", 80) or fresh()
@@ -77,41 +122,74 @@ async def save(tx: Tx, actor: Actor, patient_id: str, sent: Form) -> list[JSON]:
     return observations
 
 
-def _observations(sent: Form, patient_id: str, actor: Actor, at: datetime) -> list[JSON]:
+async def _last(tx: Tx, patient_id: str, now: datetime) -> Mapping[str, float]:
+    """The newest good value of each measure in the last 90 days, to hold what is typed against."""
+    rows = await tx.pg.execute(
+        "SELECT DISTINCT ON (measure) measure, value FROM reading WHERE patient_id = %s AND at > %s AND quality = 'ok'"
+        " AND value IS NOT NULL ORDER BY measure, at DESC",
+        (patient_id, now - timedelta(days=90)),
+    )
+    return dict(await rows.fetchall())
+
+
+def _observations(
+    sent: Form, patient_id: str, actor: Actor, at: datetime, last: Mapping[str, float] | None = None
+) -> list[JSON]:
     found = []
-    upper, lower = (_number(sent, key) for key in PRESSURE)
+    last = last or {}
+    how = sent.text("how", 20) or "measured"
+    if how not in HOW:
+        raise refuse(422, "value", f"Say who measured: {', '.join(HOW.values())}.")
+    made = partial(_observation, patient_id=patient_id, actor=actor, at=at, how=how)
+    upper, lower = (_number(sent, key, last.get(key)) for key in PRESSURE)
     if (upper is None) != (lower is None):
         raise refuse(422, "required", "Blood pressure has two numbers. Write both, or neither.")
     if upper is not None and lower is not None:
         if lower >= upper:
             raise refuse(422, "value", "The upper number of the blood pressure is the bigger one. Check both.")
-        panel = _observation(
-            {"coding": [{"system": LOINC, "code": "85354-9"}], "text": "Blood pressure"}, patient_id, actor, at
-        )
+        panel = made({"coding": [{"system": LOINC, "code": "85354-9"}], "text": "Blood pressure"})
         panel["component"] = [
             {"code": _code(key), "valueQuantity": _quantity(key, value)}
             for key, value in zip(PRESSURE, (upper, lower), strict=True)
         ]
         found.append(panel)
     for key in SINGLE:
-        value = _number(sent, key)
+        value = _number(sent, key, last.get(key))
         if value is not None:
-            single = _observation(_code(key), patient_id, actor, at)
+            single = made(_code(key))
             single["valueQuantity"] = _quantity(key, value)
+            found.append(single)
+    for key in WORDS:
+        word = sent.text(key, 20)
+        if word:
+            single = made(_code(key))
+            single["valueCodeableConcept"] = _answer(key, word)
             found.append(single)
     return found
 
 
-def _observation(code: JSON, patient_id: str, actor: Actor, at: datetime) -> JSON:
-    return {
+def _answer(key: str, word: str) -> JSON:
+    measure = MEASURES[key]
+    coding = next(((system, code) for (system, code), said in measure.answers.items() if said == word), None)
+    if coding is None:
+        raise refuse(422, "value", f"Choose one of: {', '.join(measure.words.values())}.")
+    return {"coding": [{"system": coding[0], "code": coding[1]}], "text": measure.words[word]}
+
+
+def _observation(code: JSON, *, patient_id: str, actor: Actor, at: datetime, how: str) -> JSON:
+    typist = {"reference": actor.reference, "display": actor.name}
+    made: JSON = {
         "resourceType": "Observation",
         "status": "final",
         "category": [{"coding": [{"system": ACT, "code": "vital-signs"}]}],
         "code": code,
         "subject": {"reference": f"Patient/{patient_id}"},
         "effectiveDateTime": at.isoformat(timespec="seconds"),
-        "performer": [{"reference": actor.reference, "display": actor.name}],
+        "performer": [typist if how == "measured" else {"reference": f"Patient/{patient_id}"}],
     }
+    entered = [{"url": "by", "valueReference": typist}, {"url": "how", "valueCode": how}]
+    set_extension(made, ENTERED, {"extension": entered})
+    return made
 
 
 def _code(key: str) -> JSON:
@@ -123,8 +201,9 @@ def _quantity(key: str, value: Decimal) -> JSON:
     return {"value": value, "unit": measure.shown, "system": UCUM, "code": measure.unit}
 
 
-def _number(sent: Form, key: str) -> Decimal | None:
-    typed = sent.text(key, 20).replace(",", ".").removesuffix(MEASURES[key].shown).strip()
+def _number(sent: Form, key: str, last: float | None = None) -> Decimal | None:
+    measure = MEASURES[key]
+    typed = sent.text(key, 20).replace(",", ".").removesuffix(measure.shown).strip()
     if not typed:
         return None
     try:
@@ -133,17 +212,27 @@ def _number(sent: Form, key: str) -> Decimal | None:
         value = Decimal("NaN")
     if not value.is_finite():
         raise refuse(
-            422, "value", f"“{typed}” is not a number for {MEASURES[key].plain}. Write a number such as {_such(key)}."
+            422, "value", f"“{typed}” is not a number for {measure.plain}. Write a number such as {_such(key)}."
         )
-    low, high = MEASURES[key].plausible
+    low, high = measure.plausible
     if not low <= value <= high:
-        raise refuse(
-            422,
-            "value",
-            f"{typed} {MEASURES[key].shown} cannot be right for {MEASURES[key].plain}. Measure again, and check "
-            "the number and the unit.",
-        )
+        told = f"{typed} {measure.shown} cannot be right for {measure.plain}."
+        ask = _meant(slips.meant(key, value, last)) if -LARGEST < value < LARGEST else ""
+        raise refuse(422, "value", f"{told}{ask} Measure again, and check the number and the unit.")
+    other = slips.unlikely(key, value, last)
+    sure = f"{key} {value}"
+    if other is not None and sure not in sent.texts("sure"):
+        assert last is not None
+        text = f"{measure.show(float(value))} is far from the last time ({measure.show(last)}).{_meant(other)}"
+        raise Doubted(f"{text} Nothing is saved yet: change the number, or say below that it is right.", sure)
     return value
+
+
+LARGEST = 10**7
+
+
+def _meant(found: list[tuple[Decimal, str]]) -> str:
+    return f" Did you mean {' or '.join(how for _, how in found)}?" if found else ""
 
 
 def _such(key: str) -> str:

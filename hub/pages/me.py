@@ -220,6 +220,7 @@ async def readings_page(
     problem: str | None = None,
     noted: Form | None = None,
     note_problem: str | None = None,
+    sure: str | None = None,
 ) -> Response:
     async with transaction(request) as tx:
         mine = await own_record(request, tx, actor)
@@ -230,7 +231,7 @@ async def readings_page(
     )
     context = mine.context()
     more = {"for": mine.person.patient_id} if mine.everyone else {}
-    fields = hand.fields(f"/me/readings{context['which']}", sent, problem) | {"big": True}
+    fields = hand.fields(f"/me/readings{context['which']}", sent, problem, sure, actor) | {"big": True}
     return page(
         request,
         "my_readings.html",
@@ -259,7 +260,8 @@ async def add_reading(request: Request) -> Response:
     except Refusal as refusal:
         if refusal.status != 422:
             raise
-        return await readings_page(request, actor, sent, refusal.issues[0].diagnostics)
+        sure = getattr(refusal, "sure", None)
+        return await readings_page(request, actor, sent, refusal.issues[0].diagnostics, sure=sure)
     shown = "&".join(f"reading={observation['id']}" for observation in saved)
     return RedirectResponse(f"/me/saved?{shown}{f'&for={patient_id}' if everyone else ''}", 303)
 

@@ -52,7 +52,7 @@ async def _page(
         period=links(here, shown, now, {}),
         can_limit=actor.can("limit.set"),
         own=False,
-        **hand.fields(here),
+        **hand.fields(here, actor=actor),
         **note_fields(noted, problem),
         can_add=actor.can("reading.write"),
         sees_rules=actor.can("rule.read"),

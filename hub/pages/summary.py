@@ -32,7 +32,9 @@ async def summary(request: Request, patient_id: str) -> Response:
         context = await _context(tx, actor, patient_id)
         await notices.see(tx.pg, actor, patient_id, notices.FLAGS)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "summary"))
-    return page(request, "summary.html", actor, **context, **hand.fields(f"/patients/{patient_id}/readings"))
+    return page(
+        request, "summary.html", actor, **context, **hand.fields(f"/patients/{patient_id}/readings", actor=actor)
+    )
 
 
 @router.post("/patients/{patient_id}/readings")
@@ -55,14 +57,14 @@ async def add_reading(request: Request, patient_id: str) -> Response:
 async def _again(request: Request, actor: Actor, patient_id: str, sent: Form, refusal: Refusal) -> Response:
     async with transaction(request) as tx:
         context = await _context(tx, actor, patient_id)
-    problem = refusal.issues[0].diagnostics
+    problem, sure = refusal.issues[0].diagnostics, getattr(refusal, "sure", None)
     return page(
         request,
         "summary.html",
         actor,
         422,
         **context,
-        **hand.fields(f"/patients/{patient_id}/readings", sent, problem),
+        **hand.fields(f"/patients/{patient_id}/readings", sent, problem, sure, actor),
     )
 
 

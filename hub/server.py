@@ -16,6 +16,7 @@ from granian.log import LogLevels
 from granian.server import Server
 
 from fhir import compiled
+from fhir.tables import HEAVY
 from hub import migrations
 from hub.db import database_url
 from hub.settings import Settings, secret_problem, settings, signing_secret
@@ -117,7 +118,7 @@ def run(host: str, port: int, workers: int, started: Callable[[], None] | None =
     """Start granian, and start it again when its processes died together; give up when that happens at every start."""
     # Read once here and inherited by fork: the processes share these pages, and a new one is ready at once.
     importlib.import_module(APP.partition(":")[0])
-    compiled.prepare("Bundle", "Observation", "Patient")
+    compiled.prepare("Bundle", *HEAVY)
     expect_readings()
     attempts = 0
     while True:

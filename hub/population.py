@@ -14,14 +14,15 @@ from typing import BinaryIO
 
 import msgspec
 
-from hub.demonstration import nhs_numbers, past, people, readings, resources, staff, vitals
+from hub.demonstration import definitions, nhs_numbers, past, people, readings, resources, staff, vitals
 from hub.demonstration.codes import JSON
 from hub.demonstration.people import Mix, Person
 from hub.demonstration.staff import Staff
 
 ORDER = (
     "Organization", "Practitioner", "PractitionerRole", "Patient", "RelatedPerson", "Condition", "Consent", "CareTeam",
-    "Goal", "CarePlan", "ServiceRequest", "Device", "Encounter", "Task", "Observation",
+    "Goal", "CarePlan", "ServiceRequest", "Device", "Encounter", "Task", "Observation", "PlanDefinition",
+    "Questionnaire", "QuestionnaireResponse",
 )  # fmt: skip
 
 Progress = Callable[[int], None]
@@ -66,10 +67,14 @@ def lines(recipe: Recipe) -> Iterator[tuple[str, list[str]]]:
     workers = recipe.staff()
     for resource in (*staff.organisations(), *staff.practitioners(workers), *staff.practitioner_roles(workers)):
         yield resource["resourceType"], [encode(resource)]
+    for resource in definitions.definitions():
+        yield resource["resourceType"], [encode(resource)]
     remaining = recipe.readings or 0
     measuring = sum(1 for person, _ in recipe.people(workers) if person.profile) if recipe.readings else 0
     for person, rng in recipe.people(workers):
         for resource in resources.resources(person, workers, recipe.as_of, rng):
+            yield resource["resourceType"], [encode(resource)]
+        for resource in definitions.answers(person, recipe.as_of):
             yield resource["resourceType"], [encode(resource)]
         profile = person.profile
         if profile is None:

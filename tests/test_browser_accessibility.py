@@ -10,6 +10,7 @@ STAFF = (
     "/today", "/today?scope=hub", "/mdt", "/patients", "/tasks", "/patients/{}", "/devices",
     "/devices/new", "/devices/{device}", "/devices/{device}/integration",
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
+    "/patients/{}/readings/upload",
     "/patients/{}/rules", "/rules", "/patients/{}/team", "/patients/{}/approval", "/emergency",
     "/hours", "/notices", "/notices?show=all", "/nowhere",
 )  # fmt: skip
@@ -20,9 +21,12 @@ CLINICIAN = (
     "/patients/{}/rules",
     "/patients/{}/limits/spo2",
     "/patients/{}/pregnancy",
+    "/patients/{}/monitoring",
+    "/patients/{}/monitoring/weight",
+    "/patients/{}/questions/phq-9",
     "/flags/{flag}",
 )
-OWN = ("/me", "/me/plan", "/me/readings", "/me/looked", "/notices")
+OWN = ("/me", "/me/plan", "/me/readings", "/me/looked", "/notices", "/me/questions/ucla-3", "/me/upload")
 PAGES: dict[str | None, tuple[str, ...]] = {
     None: ("/sign-in", "/sign-in?said=signed-out"),
     "coordinator": STAFF,

@@ -115,7 +115,7 @@ def one(state: str, start: str, end: str, at: str | None = None, measure: str = 
     first, last = (datetime.fromisoformat(f"2026-11-21T{text}").replace(tzinfo=LONDON) for text in (start, end))
     taken = datetime.fromisoformat(f"2026-11-21T{at}").replace(tzinfo=LONDON) if at else None
     kept = Kept(Slot(first, last, first, last), state, taken)  # type: ignore[arg-type]
-    return Asked(Order("s", "p", measure, every_hours=24), [kept], None, None)
+    return Asked(Order("s", "p", measure, every_hours=24, windows=TWICE), [kept], None, None)
 
 
 class TestToday:

@@ -37,6 +37,7 @@ from hub.demonstration.staff import (
 from hub.demonstration.vitals import Kind
 from monitoring.instruments import INSTRUMENTS
 from monitoring.measures import MEASURES, Measure
+from monitoring.schedules import Schedule, Window, to_repeat
 
 # FHIR's administrative day for things that began earlier; a plan lasts a year.
 PLAN_DAYS = 365
@@ -298,7 +299,8 @@ def orders(person: Person, today: date, rng: Random) -> Iterator[JSON]:
     for kind in profile.kinds:
         measure = MEASURES[ORDERED.get(kind, kind)]
         clinician = person.nurse if kind in ("weight", "glucose") else person.gp
-        times = sum(kinds.count(kind) for _, kinds in profile.rounds)
+        begins = [(minute - 20) // 60 * 60 for minute, kinds in profile.rounds if kind in kinds]
+        asked = Schedule(windows=tuple(Window(start, start + 180) for start in begins))
         resource: JSON = {
             "resourceType": "ServiceRequest",
             "id": f"order-{person.number:06d}-{kind}",
@@ -308,7 +310,7 @@ def orders(person: Person, today: date, rng: Random) -> Iterator[JSON]:
             "category": [HOME_MONITORING],
             "code": {"coding": [measure.coding], "text": measure.name},
             "subject": reference(person.reference, person.name),
-            "occurrenceTiming": {"repeat": {"frequency": times, "period": 1, "periodUnit": "d"}},
+            "occurrenceTiming": {"repeat": to_repeat(asked)},
             "authoredOn": _days(today, 35 + person.number % 200),
             "requester": reference(clinician.reference, clinician.title),
         }

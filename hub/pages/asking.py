@@ -55,7 +55,7 @@ def _and(parts: Sequence[str]) -> str:
 def row(one: Asked, now: datetime) -> dict[str, Any]:
     """What a list for staff shows of one measure: schedule, last reading with its age, and what came in 14 days."""
     found = one.adherence
-    came = "Nothing was expected."
+    came = "Nothing was due yet."
     if found.expected:
         came = f"{found.done} of {found.expected} came"
         came += f", {found.paused} paused." if found.paused else "."
@@ -95,14 +95,14 @@ def today(found: Sequence[Asked], now: datetime) -> list[dict[str, str]]:
                         "look": look,
                         "mark": _LOOKS[look],
                         "word": word,
-                        "when": _when(slot),
+                        "when": _when(slot, one),
                         "questions": one.order.measure if one.order.measure in INSTRUMENTS else "",
                     }
                 )
     return sorted(rows, key=lambda each: list(_LOOKS).index(each["look"]))
 
 
-_LOOKS = {"now": "amber", "missed": "missed", "later": "none", "paused": "none", "done": "good"}
+_LOOKS = {"now": "task", "missed": "missed", "later": "none", "paused": "none", "done": "good"}
 """How a line looks; what is to be done now comes first."""
 
 
@@ -111,12 +111,14 @@ def _last_day(slot: Kept) -> Any:
     return end.date() if (end.hour, end.minute) == (0, 0) else end.date() + timedelta(days=1)
 
 
-def _when(slot: Kept) -> str:
+def _when(slot: Kept, one: Asked) -> str:
     start, end = (at.astimezone(LONDON) for at in (slot.slot.start, slot.slot.end))
     if end - start > timedelta(hours=26):
         return f"this week, until {DAYS[(end - timedelta(days=1)).weekday()]}" if (end - start).days <= 8 else "any day"
     if end - start > timedelta(hours=20):
         return "any time today"
+    if not one.order.windows:
+        return f"by {_clock(end.hour * 60 + end.minute)}"
     return window(Window(start.hour * 60 + start.minute, end.hour * 60 + end.minute or DAY))
 
 

@@ -57,7 +57,7 @@ async def _page(request: Request, actor: Actor, patient_id: str, problem: str | 
     async with transaction(request) as tx:
         person = await persons.find(tx.pg, actor, patient_id)
         found = await asked.asked(tx.pg, patient_id, now)
-        latest = {one.measure: one for one in await persons.latest(tx.pg, patient_id, now, together=False)}
+        latest = {one.measure: one for one in await persons.latest(tx.pg, patient_id, now)}
         names = await boards.names(tx.pg, {one.order.set_by for one in found})
         stopped = await asked.stopped(tx.pg, patient_id, now)
         paused = await to_come(tx.pg, patient_id, now)
@@ -100,11 +100,14 @@ def _is_part(one: Asked, by_key: dict[str, Asked]) -> bool:
 def _row(
     one: Asked, by_key: dict[str, Asked], latest: dict[str, persons.Latest], names: dict[str, str], now: datetime
 ) -> dict[str, Any]:
-    keys = [one.order.measure, *(key for key in asking.PARTS if one.order.measure == "systolic" and key in by_key)]
+    orders = [one.order]
+    if one.order.measure == "systolic":
+        lower = by_key.get("diastolic")
+        orders.append(lower.order if lower else Order("", one.order.patient_id, "diastolic"))
     newest = latest.get(one.order.measure)
     return asking.row(one, now) | {
         "value": newest.shown if newest else None,
-        "limits": [_limits(by_key[key].order, names, len(keys) > 1, now) for key in keys],
+        "limits": [_limits(each, names, len(orders) > 1, now) for each in orders],
     }
 
 
@@ -260,6 +263,8 @@ async def change(request: Request, patient_id: str) -> Response:
         async with transaction(request) as tx:
             await persons.find(tx.pg, actor, patient_id)
             match act:
+                case "template" if not sent.text("template", 40):
+                    raise refuse(422, "required", "Choose a template.")
                 case "template":
                     made = await asked.use_template(tx, actor, patient_id, sent.text("template", 40), now)
                     said = "template-used"

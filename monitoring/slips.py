@@ -44,7 +44,7 @@ def unlikely(key: str, typed: Decimal, last: float | None) -> list[tuple[Decimal
 
 def _candidates(key: str, typed: Decimal) -> Iterator[tuple[Decimal, str]]:
     measure = MEASURES[key]
-    names = {code: text for text, code in reversed(measure.spellings.items())}  # the first spelling of each
+    names = {code: text for text, code in reversed(list(measure.spellings.items()))}  # the first spelling of each
     for code, unit in measure.accepts.items():
         if unit is not None:
             value = half_up_exact(unit.convert(typed), measure.decimals)

@@ -56,11 +56,13 @@ HOW = {
 
 
 class Doubted(Refusal):
-    """A number that may be a slip: it is stored when whoever typed it says that it is right. `sure` names it."""
+    """Numbers that may be slips, each with what is asked about it: they are stored when whoever typed them says that
+    they are right. `sure` names them."""
 
-    def __init__(self, text: str, sure: str) -> None:
+    def __init__(self, doubts: Mapping[str, str]) -> None:
+        text = f"{' '.join(doubts.values())} Nothing is saved yet: change it, or say below that it is right."
         super().__init__(422, [Issue("value", text)])
-        self.sure = sure
+        self.sure = ";".join(doubts)
 
 
 def fields(
@@ -141,7 +143,8 @@ def _observations(
     if how not in HOW:
         raise refuse(422, "value", f"Say who measured: {', '.join(HOW.values())}.")
     made = partial(_observation, patient_id=patient_id, actor=actor, at=at, how=how)
-    upper, lower = (_number(sent, key, last.get(key)) for key in PRESSURE)
+    doubts: dict[str, str] = {}
+    upper, lower = (_number(sent, key, last.get(key), doubts) for key in PRESSURE)
     if (upper is None) != (lower is None):
         raise refuse(422, "required", "Blood pressure has two numbers. Write both, or neither.")
     if upper is not None and lower is not None:
@@ -154,7 +157,7 @@ def _observations(
         ]
         found.append(panel)
     for key in SINGLE:
-        value = _number(sent, key, last.get(key))
+        value = _number(sent, key, last.get(key), doubts)
         if value is not None:
             single = made(_code(key))
             single["valueQuantity"] = _quantity(key, value)
@@ -165,6 +168,8 @@ def _observations(
             single = made(_code(key))
             single["valueCodeableConcept"] = _answer(key, word)
             found.append(single)
+    if doubts and ";".join(doubts) != sent.text("sure", 500):
+        raise Doubted(doubts)
     return found
 
 
@@ -201,7 +206,8 @@ def _quantity(key: str, value: Decimal) -> JSON:
     return {"value": value, "unit": measure.shown, "system": UCUM, "code": measure.unit}
 
 
-def _number(sent: Form, key: str, last: float | None = None) -> Decimal | None:
+def _number(sent: Form, key: str, last: float | None, doubts: dict[str, str]) -> Decimal | None:
+    """The number typed for a measure; what may be a slip goes into *doubts*."""
     measure = MEASURES[key]
     typed = sent.text(key, 20).replace(",", ".").removesuffix(measure.shown).strip()
     if not typed:
@@ -220,11 +226,10 @@ def _number(sent: Form, key: str, last: float | None = None) -> Decimal | None:
         ask = _meant(slips.meant(key, value, last)) if -LARGEST < value < LARGEST else ""
         raise refuse(422, "value", f"{told}{ask} Measure again, and check the number and the unit.")
     other = slips.unlikely(key, value, last)
-    sure = f"{key} {value}"
-    if other is not None and sure not in sent.texts("sure"):
+    if other is not None:
         assert last is not None
-        text = f"{measure.show(float(value))} is far from the last time ({measure.show(last)}).{_meant(other)}"
-        raise Doubted(f"{text} Nothing is saved yet: change the number, or say below that it is right.", sure)
+        shown, before = measure.show(float(value)), measure.show(last)
+        doubts[f"{key} {value}"] = f"{shown} is far from the last time ({before}).{_meant(other)}"
     return value
 
 

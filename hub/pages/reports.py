@@ -46,7 +46,7 @@ async def alerts(request: Request) -> Response:
         actor,
         here="/reports/alerts",
         week=chosen,
-        weeks=[usefulness.week_of(today - timedelta(days=7 * back)) for back in range(WEEKS)],
+        weeks={one: _days(one) for one in (usefulness.week_of(today - timedelta(days=7 * n)) for n in range(WEEKS))},
         span=f"{words.long_date(since.date())} to {words.long_date((until - timedelta(days=1)).date())}",
         unfinished=chosen == this_week,
         hub=HUB_NAMES.get(actor.hub_id or "") if reports.hubs(actor) is not None else None,
@@ -62,6 +62,13 @@ async def alerts(request: Request) -> Response:
         few=FEW,
         retune=RETUNE,
     )
+
+
+def _days(week: str) -> str:
+    """`9 Nov 2026 to 15 Nov 2026`."""
+    since, until = usefulness.week(week)
+    last = until - timedelta(days=1)
+    return f"{words.short_date(since.date())} to {words.short_date(last.date())}"
 
 
 async def _looked(request: Request, actor: Actor, week: str) -> None:

@@ -413,9 +413,13 @@ if len(BY_ID) != len(SHIPPED):
     raise ValueError("two rules have one id")
 
 
+_ELSEWHERE = {"missed-readings": "Missed readings"}
+"""What raises flags without being a rule on readings (`hub.followup`)."""
+
+
 def name_of(rule_id: str) -> str:
     """How people call a rule; also for flags of rules that failed or are no more."""
     working = rule_id.removeprefix("failed-")
     rule = BY_ID.get(working)
-    name = rule.name if rule else working
+    name = rule.name if rule else _ELSEWHERE.get(working, working)
     return name if working == rule_id else f"{name} (could not be worked out)"

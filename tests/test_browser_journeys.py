@@ -315,6 +315,29 @@ class TestPatient:
             await expect(page.locator("#reading-glucose")).to_have_value("110")
             await expect(page.locator("#reading-weight")).to_have_value("81,5")
 
+    async def test_writes_a_note_and_strikes_through_what_was_typed_wrong(self, service: Service) -> None:
+        """Without script too: charts, marks and forms are the server's."""
+        async with service.signed_in("patient", PHONE, java_script_enabled=False) as page:
+            await page.goto("/me/readings")
+            await page.fill("#reading-peak-flow", "140")
+            await page.click("text=Save reading")
+            await page.goto("/me/readings?range=week")
+            await expect(page.locator("#peak-flow svg .dots").first).to_be_attached()
+            await page.locator("#peak-flow summary", has_text="reading").first.click()
+            row = page.locator("#peak-flow tr", has_text="140 L/min")
+            await row.locator("summary").click()
+            await row.locator("textarea").fill("It was 410")
+            await row.locator("text=Strike through").click()
+            await said(page, "Struck through")
+            assert "range=week" in page.url
+            await expect(page.locator("#peak-flow s", has_text="140 L/min")).to_be_attached()
+            await page.locator("#happened summary", has_text="Add a note").click()
+            await page.fill("#note-text", "A heavy cold since Monday")
+            await page.click("text=Save note")
+            await said(page, "Note saved")
+            await expect(page.locator("#happened")).to_contain_text("A heavy cold since Monday")
+            await expect(page.locator("#pulse a.event--note, #systolic a.event--note").first).to_be_attached()
+
     async def test_sees_who_has_looked_and_never_another_persons_record(self, service: Service) -> None:
         async with service.signed_in("coordinator") as page:
             await page.goto("/patients/person-000001")

@@ -21,6 +21,7 @@ from mqtt import Speaker, broker, place, until
 from hub import accounts
 from hub.db import Database
 from hub.identity import SANDBOX_PERSON
+from hub.mqtt.bridge import Bridge
 from hub.mqtt.broker import BrokerError, Place
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -89,7 +90,7 @@ def pulse(person: str, value: object, minutes: int, **more: Any) -> bytes:
 
 class TestDoor:
     async def test_nobody_comes_in_with_a_wrong_key_or_anothers(self, world: World) -> None:
-        for key in ("chd_wrong", world.other_key, "", "cht_x"):
+        for key in ("chd_wrong", world.other_key):
             async with world.speaker(key=key) as stranger:
                 assert stranger.connects[0] == PAHO_REFUSED
 
@@ -173,6 +174,20 @@ class TestFlow:
         filed = (await world.refusals())[before:]
         assert sorted(filed) == sorted((reason, payload) for payload, reason, _ in bad)
 
+    async def test_a_data_point_of_open_mhealth_is_the_holders(self, world: World) -> None:
+        schema = {"namespace": "omh", "name": "heart-rate", "version": "2.0"}
+        header = {"uuid": "8a1d6a2e-1111-4222-8333-444455556666", "schema_id": schema}
+        time = {"date_time": (NOW - timedelta(minutes=44)).isoformat()}
+        body = {"heart_rate": {"value": 144, "unit": "beats/min"}, "effective_time_frame": time}
+        async with world.speaker() as cuff:
+            await cuff.listen()
+            await cuff.publish(json.dumps({"header": header, "body": body}).encode())
+            await cuff.publish(json.dumps({"header": {}, "body": body}).encode())
+            await until(lambda: len(cuff.receipts) == 2)
+        assert [one["outcome"] for one in cuff.receipts] == ["accepted", "refused"]
+        assert cuff.receipts[1]["issue"][0]["expression"] == ["header.schema_id"]
+        assert 144 in await world.values()
+
     async def test_doubt_is_told_as_everywhere(self, world: World) -> None:
         async with world.speaker() as cuff:
             await cuff.listen()
@@ -203,6 +218,34 @@ class TestFlow:
 class TestKilled:
     """Hazard: a reading that a device was told had arrived is lost, or stored twice."""
 
+    async def test_a_full_broker_acknowledges_no_more_and_goes_on_when_there_is_room(
+        self, world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with world.database.transaction() as tx:
+            person = await patient(tx)
+            scale = await device(tx, person)
+            key = await accounts.issue_device_key(tx, scale)
+        where = place(folder / "full", room=40_000)
+        with monkeypatch.context() as patched:
+            patched.setattr(Bridge, "keep", lambda self: asyncio.Event().wait())
+            stalled = broker(world.database.url, where)
+            await stalled.__aenter__()
+        async with Speaker(where.port, scale, key) as speaker:
+            for n in range(150):
+                speaker.send(pulse(person, 40 + n, n))
+            await until(lambda: speaker.lost > 0)
+            assert 0 < len(speaker.acknowledged) < 150
+            await stalled.__aexit__(None, None, None)
+            async with broker(world.database.url, where):
+                await until(lambda: len(speaker.acknowledged) == 150)
+
+                async def all_there() -> bool:
+                    async with world.database.reading() as pg:
+                        rows = await pg.execute("SELECT value FROM reading WHERE patient_id = %s", (person,))
+                        return sorted(row[0] for row in await rows.fetchall()) == [40 + n for n in range(150)]
+
+                await until(all_there)
+
     @pytest.mark.fault
     async def test_every_acknowledged_reading_is_stored_once_though_broker_and_bridge_are_killed(
         self, world: World, folder: Path
@@ -223,7 +266,7 @@ class TestKilled:
             first.kill()
             await first.wait()
             acknowledged = {sent[number] for number in speaker.acknowledged}
-        async with _process(world.database.url, where):
+        async with broker(world.database.url, where):
             stored: list[float] = []
 
             async def all_there() -> bool:

@@ -77,7 +77,7 @@ class TestUpload:
         preview = await send(world.coach, address, raw)
         assert preview.status_code == 200
         for said in (
-            "file of <strong>Dexcom</strong>",
+            "read this file as <strong>Dexcom</strong>",
             "<strong>3</strong> new readings",
             "<td>5</td><td>&#39;oops&#39;",
         ):

@@ -179,7 +179,7 @@ def _observation(found: Found, at: datetime, kind: str, subject: str) -> JSON:
         "subject": {"reference": subject},
         "effectiveDateTime": at.isoformat(),
         "valueQuantity": quantity,
-        "note": [{"text": f"From a file of {kind}."}],
+        "note": [{"text": f"From a file ({kind})."}],
     }
     if found.source:
         made["identifier"] = [{"system": IDENTIFIER, "value": found.source}]
@@ -243,7 +243,7 @@ def _plain(row: Mapping[str, str]) -> Found:
 SHAPES = (
     Shape("Dexcom", frozenset({"Timestamp", "Event Type", "Glucose Value"}), _dexcom),
     Shape("simglucose", frozenset({"Time", "BG", "CGM"}), _simglucose),
-    Shape("a table", frozenset({"time", "measure", "value", "unit"}), _plain),
+    Shape("a table of readings", frozenset({"time", "measure", "value", "unit"}), _plain),
 )
 
 

@@ -6,6 +6,7 @@ DATA_DIR ?= .carehub
 SIZE ?=
 RESET ?=
 ARGS ?=
+PEOPLE ?= 1500
 
 BIN := .venv/bin
 # The newest of the usual names that is new enough; PYTHON=/path/to/python3 overrides it.
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types format assets wheel lock schema browser clean
+.PHONY: help demo test bench faults lint types format assets wheel lock schema browser clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ test: .venv/dev.stamp assets browser lint types  ## everything, against real Pos
 
 bench: .venv/dev.stamp assets  ## the figures, each beside its ceiling
 	$(BIN)/python -m bench $(ARGS)
+
+faults: .venv/dev.stamp  ## a simulated day with everything killed in turn: PEOPLE=1500
+	cd tests && ../$(BIN)/python test_flow_simulated_day.py $(PEOPLE)
 
 lint: .venv/dev.stamp  ## style, and the direction of imports
 	$(BIN)/ruff check .

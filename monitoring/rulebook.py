@@ -7,7 +7,18 @@ from math import inf
 from textwrap import wrap
 from typing import Any, cast
 
-from monitoring import baseline, blood_pressure, evaluation, glucose, news2, pregnancy, readings, thresholds, weight
+from monitoring import (
+    baseline,
+    blood_pressure,
+    composed,
+    evaluation,
+    glucose,
+    news2,
+    pregnancy,
+    readings,
+    thresholds,
+    weight,
+)
 from monitoring.extents import NEWS2, STEPS, Side, Step
 from monitoring.kind import Kind, WorstOf
 from monitoring.limits import DEFAULTS, RED, SCALE_2_DEFAULT, Limits
@@ -20,7 +31,19 @@ _SYSTEMS = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT", 
 def render() -> str:
     """The page, in Markdown."""
     return (
-        "\n".join((*_intro(), *_rules(), *_thresholds(), *_steps(), *_news2(), *_weight(), *_pressure(), *_measures()))
+        "\n".join(
+            (
+                *_intro(),
+                *_rules(),
+                *_composed(),
+                *_thresholds(),
+                *_steps(),
+                *_news2(),
+                *_weight(),
+                *_pressure(),
+                *_measures(),
+            )
+        )
         + "\n"
     )
 
@@ -82,6 +105,31 @@ def _rules() -> Iterable[str]:
         names = ", ".join(f"`{one.name}`" for one in fields(cast(Any, kind)))
         yield f"| `{kind.__name__}` | {' '.join((kind.__doc__ or '').split())} | {names or 'none'} |"
     yield ""
+
+
+def _composed() -> Iterable[str]:
+    yield "## Rules that a hub composes"
+    yield ""
+    yield from _text(
+        f"Up to {composed.MOST_CLAUSES} conditions, of which all or any must hold, each on the newest reading of its "
+        "measure, at most so far apart as the rule says (from "
+        f"{_span(composed.SHORTEST)} to {_span(composed.LONGEST)}). What was not measured, or has nothing to be "
+        "compared with, meets no condition, and no condition is met by absence. A draft watches nobody; a clinician of "
+        "the hub makes it live, saying why; a change is a next version."
+    )
+    yield "| look | a reading | for | looks back | several on end |"
+    yield "|---|---|---|---|---|"
+    for key, look in composed.LOOKS.items():
+        words = look.words.format(value="*value*", over="*time*")
+        unit = f" (in {look.unit})" if look.unit else ""
+        only = tuple(baseline.FLOORS) if look.unit == "spreads" else look.only or ()
+        names = ", ".join(MEASURES[one].name.lower() for one in only) or ("words" if key == "is" else "every number")
+        yield f"| `{key}` | {words}{unit} | {names} | {_yes(look.window)} | {_yes(look.several)} |"
+    yield ""
+
+
+def _yes(told: bool) -> str:
+    return "as chosen" if told else "no"
 
 
 def _table(rules: Iterable[Rule]) -> Iterable[str]:

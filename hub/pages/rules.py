@@ -99,7 +99,9 @@ async def _looked(request: Request, actor: Actor, rule_id: str | None = None) ->
 async def new(request: Request) -> Response:
     actor = await signed_in(request)
     demand(actor, "rule.set")
-    return _form(request, actor, _blank(actor), Typed())
+    blank = _blank(actor)
+    await _looked(request, actor)
+    return _form(request, actor, blank, Typed())
 
 
 @router.post("/rules/new")
@@ -130,6 +132,7 @@ async def edit(request: Request, ident: str) -> Response:
     async with transaction(request) as tx:
         rule, version = await composing.find(tx, actor, ident)
     _demand_draft(rule)
+    await _looked(request, actor, ident)
     return _form(request, actor, rule, rule_form.as_typed(rule), version)
 
 

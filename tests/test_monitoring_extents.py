@@ -13,7 +13,6 @@ from fhir.wire import decode, encode
 from hub import flows
 from hub.db import Tx
 from hub.identity import IMPORTER
-from monitoring import thresholds
 from monitoring.case import Finding
 from monitoring.decision import Decision, decide
 from monitoring.evaluation import evaluate
@@ -21,7 +20,7 @@ from monitoring.extents import NEWS2, STEPS, again, beyond, breaks, exceeds, ext
 from monitoring.flags import Flag, called, from_fhir, to_fhir
 from monitoring.limits import AMBER, INFORMATION, RED, Limits
 from monitoring.measures import MEASURES
-from monitoring.rules import RULES
+from monitoring.rules import BY_ID, RULES
 
 NURSE = "Practitioner/n1"
 PULSE = {"pulse": Limits(low_red=45, low_amber=50, high_amber=110, high_red=120)}
@@ -164,7 +163,7 @@ class TestHazardSnoozeHidesDeterioration:
 
     def test_of_several_new_readings_the_worst_speaks(self) -> None:
         many = case(reading("spo2", 91, hours(1)), reading("spo2", 75, hours(2)), reading("spo2", 90, hours(3)))
-        verdict = thresholds.oximetry(many)
+        verdict = BY_ID["oximetry-at-home"].evaluate(many)
         assert verdict is not None and verdict.summary.startswith("Oxygen saturation 75 %")
 
     async def test_hazard_a_devices_worse_value_opens_what_was_acknowledged(self, tx: Tx) -> None:

@@ -156,6 +156,7 @@ def database(connection: psycopg.Connection, settings: Settings, url: str) -> It
     yield Finding("schema", Level.OK, f"revision {revision}")
     yield _accounts(connection, settings)
     yield subscriptions(connection)
+    yield hours(connection, settings)
 
 
 def subscriptions(connection: psycopg.Connection) -> Finding:
@@ -169,6 +170,18 @@ def subscriptions(connection: psycopg.Connection) -> Finding:
     told = "; ".join(f"{id_} ({'stopped' if status == 'error' else 'tried again'}): {why}" for id_, status, why in rows)
     remedy = "Put the receiver right; whoever owns a stopped one sends it with the status requested."
     return Finding("subscriptions", Level.WARN, told, remedy)
+
+
+def hours(connection: psycopg.Connection, settings: Settings) -> Finding:
+    """Hubs whose people read hours that nobody of the hub has set."""
+    rows = connection.execute(
+        "SELECT DISTINCT hub_id FROM person WHERE hub_id IS NOT NULL AND hub_id NOT IN (SELECT hub_id FROM cover)"
+        " ORDER BY 1 LIMIT 20"
+    ).fetchall()
+    if not rows or settings.demonstration:
+        return Finding("hours", Level.OK, "the default holds where a hub has set none" if rows else "set by each hub")
+    told = f"people of {', '.join(row[0] for row in rows)} read the default hours, which nobody has confirmed"
+    return Finding("hours", Level.WARN, told, "Set them on the page /hours, with who is told of flags.")
 
 
 def _value(connection: psycopg.Connection, query: str) -> object:

@@ -43,6 +43,8 @@ class Cover:
 
 
 NONE_OF_ITS_OWN = Cover()
+NO_HUB = Cover(hours=Hours(((),) * 7))
+"""What a person without a home hub may be told: that nobody looks at fixed hours."""
 
 
 def to_fhir(cover: Cover, hub_id: str, id: str, before: JSON | None = None) -> JSON:
@@ -176,6 +178,11 @@ async def load_cover(pg: psycopg.AsyncConnection[Any], hub_ids: Sequence[str | N
     rows = await pg.execute("SELECT hub_id, resource FROM cover WHERE hub_id = ANY(%s)", (list(set(hub_ids)),))
     known = {hub_id: of_row(resource) for hub_id, resource in await rows.fetchall()}
     return {hub_id: known.get(hub_id, NONE_OF_ITS_OWN) for hub_id in hub_ids}
+
+
+async def told_cover(pg: psycopg.AsyncConnection[Any], hub_id: str | None) -> Cover:
+    """The cover of which a person of this hub is told; no hub, no hours."""
+    return (await load_cover(pg, [hub_id]))[hub_id] if hub_id else NO_HUB
 
 
 async def project_cover(pg: psycopg.AsyncConnection[Any], written: Sequence[tuple[str, JSON | None]]) -> None:

@@ -1,19 +1,23 @@
 """The page of the hours of a hub: everybody on the boards reads it, administrators change it, people are told."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from rest import Rest, running
 from test_hub_pages_access import PASSWORD, Visitor
 
 from fhir.outcome import Refusal
 from fhir.store import Change
-from hub import accounts, flows
+from hub import accounts, doctor, flows
 from hub.identity import Actor
+from hub.settings import Settings
 from monitoring import cover
 from monitoring.cover import NONE_OF_ITS_OWN, Cover
+from monitoring.feedback import watching
 
 ROLES = ("administrator", "clinician", "health-coach", "practice-staff")
 FORM = {
@@ -74,6 +78,22 @@ class TestWho:
             assert caught.value.status == 403
             other = {"resourceType": "HealthcareService", "id": "gym", "name": "Gym"}
             await flows.write(tx, system, [Change("create", "HealthcareService", "gym", other)])
+
+
+class TestHazardFalseReassuranceOutOfHours:
+    async def test_doctor_names_hubs_whose_hours_nobody_set(self, rest: Rest) -> None:
+        def asked() -> doctor.Finding:
+            with psycopg.connect(rest.database.url, autocommit=True) as connection:
+                return doctor.hours(connection, Settings(demonstration=False))
+
+        found = await asyncio.to_thread(asked)
+        assert found.level == "WARN" and "yeovil" in found.detail and "/hours" in found.remedy
+
+    async def test_a_person_without_a_hub_is_promised_no_hours(self, rest: Rest) -> None:
+        async with rest.database.transaction() as tx:
+            told = await cover.told_cover(tx.pg, None)
+        assert told.hours.words() is None
+        assert watching(told, datetime.now(UTC)).startswith("Nobody looks at your readings all the time")
 
 
 class TestChange:

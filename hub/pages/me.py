@@ -28,7 +28,7 @@ from hub.pages.readings import note_fields
 from hub.pages.records import Kept
 from hub.pages.rendering import page
 from hub.pages.trends import charts_of
-from monitoring.cover import Cover, load_cover
+from monitoring.cover import Cover, told_cover
 from monitoring.doubts import Doubt, doubts
 from monitoring.feedback import feedback, watching
 from monitoring.measures import MEASURES
@@ -93,7 +93,7 @@ async def own_record(request: Request, tx: Tx, actor: Actor) -> Own:
     person = await persons.find(tx.pg, actor, patient_id)
     kept = await records.current_plan(tx.pg, actor, patient_id)
     hub = await records.hub_of(tx.pg, person.hub_id)
-    cover = (await load_cover(tx.pg, [person.hub_id]))[person.hub_id]
+    cover = await told_cover(tx.pg, person.hub_id)
     advice = worse(kept.plan if kept else None, hub.name, hub.phone, cover.hours.words(), watching(cover, now))
     return Own(person, everyone, kept, advice, actor.reference == person.reference, now, cover)
 

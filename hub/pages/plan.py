@@ -25,7 +25,7 @@ from hub.pages.errors import PageRoute
 from hub.pages.person import Person
 from hub.pages.records import Kept
 from hub.pages.rendering import fresh, page
-from monitoring.cover import load_cover
+from monitoring.cover import told_cover
 
 router = APIRouter(route_class=PageRoute)
 
@@ -76,7 +76,7 @@ async def letter_of(tx: Tx, actor: Actor, person: Person, kept: Kept, now: datet
         kept.updated,
         hub_name=hub.name,
         hub_phone=hub.phone,
-        hub_hours=(await load_cover(tx.pg, [person.hub_id]))[person.hub_id].hours.words(),
+        hub_hours=(await told_cover(tx.pg, person.hub_id)).hours.words(),
     )
 
 

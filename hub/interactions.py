@@ -38,7 +38,7 @@ from hub.fhir_reads import history_read, looked, searched
 from hub.identity import Actor
 from hub.runtime import Runtime
 from hub.steps import Answer, Service, carry_out, settled
-from hub.writes import plain
+from hub.writes import LARGEST, plain
 from monitoring.doubts import Doubt
 from monitoring.formats import phd
 
@@ -219,8 +219,8 @@ async def _carried_out(call: Call, carried: dict[str, Any] | Patch | None) -> Re
 
 
 async def _done(call: Call, plan: Plan) -> Answer:
-    # A large one would keep the others waiting; what a device may not send is judged for itself.
-    if plain(plan) and call.actor.kind != "device" and len(call.raw) <= LARGE:
+    # What a device may not send is judged, and filed, by itself.
+    if plain(plan) and call.actor.kind != "device" and len(call.raw) <= LARGEST:
         return await call.runtime.writes.write(call.actor, plan.steps[0])
 
     async def attempt() -> Answer:

@@ -19,6 +19,8 @@ from hub.steps import Answer, change_of, check_existence, of_written, settled
 
 MOST = 64
 """Writes in one transaction."""
+LARGEST = 64 * 1024
+"""Bytes of a body. A larger one is written alone: it would keep the others waiting, and memory bounded by nothing."""
 PAUSE = 0.01
 """Seconds that a busy door waits at most for those whom it has just answered."""
 

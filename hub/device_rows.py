@@ -26,9 +26,12 @@ async def project_devices(pg: psycopg.AsyncConnection[Any], changed: Sequence[Ch
     rows = [_device(one.resource) for one in changed if one.resource]
     if rows:
         await pg.execute(
-            "INSERT INTO device (id, patient_id, name, status, sandbox, since, kind, serial, model, hub_id, gone)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::timestamptz[],"
-            "   %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+            "INSERT INTO device (id, patient_id, name, status, sandbox, since, kind, serial, model, hub_id, gone,"
+            "   passed_on)"
+            " SELECT row.*, EXISTS (SELECT 1 FROM device_use WHERE device_id = row.id AND until IS NOT NULL)"
+            " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::timestamptz[], %s::text[],"
+            "   %s::text[], %s::text[], %s::text[], %s::text[])"
+            "   AS row(id, patient_id, name, status, sandbox, since, kind, serial, model, hub_id, gone)"
             " ON CONFLICT (id) DO UPDATE SET"
             " (patient_id, name, status, sandbox, since, kind, serial, model, hub_id, gone) ="
             " (excluded.patient_id, excluded.name, excluded.status, excluded.sandbox, excluded.since, excluded.kind,"
@@ -47,6 +50,8 @@ async def project_uses(pg: psycopg.AsyncConnection[Any], changed: Sequence[Chang
             " unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])",
             [list(column) for column in zip(*rows, strict=True)],
         )
+    if over := sorted({device for _, device, _, _, until in rows if until is not None}):
+        await pg.execute("UPDATE device SET passed_on = true WHERE id = ANY(%s) AND NOT passed_on", (over,))
 
 
 def _device(device: JSON) -> tuple[Any, ...]:

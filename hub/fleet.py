@@ -90,16 +90,18 @@ _IS = {
     "refused": "refused",
     "gone": "status <> 'active'",
 }
-_COUNTS = ", ".join(f"count(*) FILTER (WHERE {condition}) AS {chip}" for chip, condition in _IS.items())
+_COUNTS = ", ".join(f"count(*) FILTER (WHERE {condition}) AS n_{chip}" for chip, condition in _IS.items())
 
+# The counts come with the page in one statement, over the same devices.
 _PAGE = f"""
-SELECT judged.id, judged.name, judged.status, judged.gone, judged.kind, judged.serial,
+SELECT counts.*, judged.id, judged.name, judged.status, judged.gone, judged.kind, judged.serial,
        judged.patient_id IS NOT NULL AS held, person.patient_id, person.family, person.given,
        judged.heard, judged.battery, judged.clock_off, judged.paused,
        coalesce(lately.n, 0) AS refused, lately.reason, judged.silent, judged.expected
-FROM (SELECT * FROM judged WHERE {{chip}}
+FROM (SELECT count(*) AS n_all, {_COUNTS} FROM judged) counts
+LEFT JOIN (SELECT * FROM judged WHERE {{chip}}
       ORDER BY status <> 'active', NOT silent, patient_id IS NULL, paused IS NOT NULL, heard NULLS FIRST, id
-      LIMIT {PAGE + 1} OFFSET %(offset)s) judged
+      LIMIT {PAGE + 1} OFFSET %(offset)s) judged ON true
 LEFT JOIN person ON person.patient_id = judged.patient_id AND {{people}}
 LEFT JOIN LATERAL (SELECT count(*) AS n, (array_agg(reason ORDER BY at DESC))[1] AS reason
     FROM (SELECT at, reason FROM refusal WHERE device_id = judged.id AND at > %(lately)s ORDER BY at DESC LIMIT 100) few
@@ -152,15 +154,13 @@ async def fleet(
             " OR EXISTS (SELECT 1 FROM person WHERE person.patient_id = device.patient_id"
             f" AND person.search_name LIKE %(begins)s AND {theirs}))"
         )
-    judged = _JUDGED.format(**parts)
-    cursor = pg.cursor(row_factory=dict_row)
-    await cursor.execute(f'{judged} SELECT count(*) AS "all", {_COUNTS} FROM judged', values, prepare=False)
-    counts = await cursor.fetchone()
-    rows = pg.cursor(row_factory=class_row(Row))
     listed = _PAGE.format(chip=_IS.get(chip or "", "true"), people=theirs)
-    await rows.execute(judged + listed, values, prepare=False)
-    found = await rows.fetchall()
-    return Fleet(found[:PAGE], dict(counts or {}), len(found) > PAGE)
+    cursor = pg.cursor(row_factory=dict_row)
+    await cursor.execute(_JUDGED.format(**parts) + listed, values, prepare=False)
+    told = await cursor.fetchall()
+    counts = {name: told[0].pop(f"n_{name}") for name in ("all", *CHIPS)} if told else {}
+    found = [Row(**{name: row[name] for name in Row.__slots__}) for row in told if row["id"] is not None]
+    return Fleet(found[:PAGE], counts, len(found) > PAGE)
 
 
 def _named(sql: str, params: tuple[Any, ...], name: str, values: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed
 
 from hub.db import Database
+from monitoring.doubts import CLOCK_OFF
 from monitoring.readings import instant
 
 if TYPE_CHECKING:
@@ -181,6 +182,13 @@ ON CONFLICT (device_id) DO UPDATE SET
             || excluded.offsets)[greatest(1, coalesce(cardinality(state.offsets), 0) - 7):]) AS one) END"""
 
 
+_CLOCKS = """
+UPDATE device SET clock_off = state.off
+FROM (SELECT device_id, CASE WHEN abs(clock_off) > %s THEN clock_off END AS off FROM device_state
+      WHERE device_id = ANY(%s)) AS state
+WHERE device.id = state.device_id AND device.clock_off IS DISTINCT FROM state.off"""
+
+
 async def _write(pg: psycopg.AsyncConnection[Any], keys: Iterable[bytes], devices: dict[str, _Heard]) -> None:
     rows = await pg.execute(_USED, (sorted(keys),))
     for (device_id,) in await rows.fetchall():
@@ -188,6 +196,8 @@ async def _write(pg: psycopg.AsyncConnection[Any], keys: Iterable[bytes], device
     said = [{"device_id": id_, "battery": one.battery, "clock": one.offset} for id_, one in devices.items()]
     if said:
         await pg.execute(STATE, (Jsonb(said),))
+    if clocks := [id_ for id_, one in devices.items() if one.offset is not None]:
+        await pg.execute(_CLOCKS, (CLOCK_OFF, clocks))
     asides = [aside for one in devices.values() for aside in one.asides]
     if asides:
         await pg.execute(

@@ -195,17 +195,17 @@ _SANDBOX = _Holder(SANDBOX_PERSON, None, None, "active", True, None, True, None,
 
 # Whoever holds a device now, and those before whom this batch names: what it kept of their time is theirs.
 _HOLDERS = f"""
-    WITH held AS MATERIALIZED (
-        SELECT holding.device_id, holding.patient_id, holding.since, holding.until, device.status, device.sandbox,
-               device_state.clock_off, coalesce(synthetic, false), birth_date, {COUNTS}, person.hub_id
-        FROM (SELECT id AS device_id, patient_id, since, NULL::timestamptz AS until
-              FROM device WHERE id = ANY(%s)
-              UNION ALL
-              SELECT device_id, patient_id, since, until FROM device_use
-              WHERE device_id = ANY(%s) AND patient_id = ANY(%s) AND until IS NOT NULL) holding
-        JOIN device ON device.id = holding.device_id
-        LEFT JOIN device_state ON device_state.device_id = holding.device_id
-        LEFT JOIN person ON person.patient_id = holding.patient_id
+    WITH present AS MATERIALIZED (SELECT * FROM device WHERE id = ANY(%s)),
+    holding AS (
+        SELECT id, patient_id, since, NULL::timestamptz AS until, status, sandbox, clock_off FROM present
+        UNION ALL
+        SELECT present.id, earlier.patient_id, earlier.since, earlier.until, status, sandbox, clock_off
+        FROM present JOIN device_use earlier ON earlier.device_id = present.id
+        WHERE present.passed_on AND earlier.until IS NOT NULL AND earlier.patient_id = ANY(%s)
+    ), held AS MATERIALIZED (
+        SELECT holding.id AS device_id, patient_id, since, until, status, sandbox, clock_off,
+               coalesce(synthetic, false), birth_date, {COUNTS}, person.hub_id
+        FROM holding LEFT JOIN person USING (patient_id)
     ), taken AS MATERIALIZED ({flags.turns("(SELECT patient_id AS id FROM held WHERE patient_id IS NOT NULL) AS who")})
     SELECT held.*, (SELECT count(*) FROM taken) FROM held"""
 
@@ -215,8 +215,7 @@ async def _take_turns_of_holders(
 ) -> Mapping[str, Sequence[_Holder]]:
     """Who holds these devices, the present holder first, and who of *people* held them before; and `flags.take_turns`
     for all of them, in the same statement."""
-    devices = list(device_ids)
-    rows = await tx.pg.execute(_HOLDERS, (now, devices, devices, list(people)))
+    rows = await tx.pg.execute(_HOLDERS, (list(device_ids), list(people), now))
     found: dict[str, list[_Holder]] = {}
     for id_, *rest, _ in await rows.fetchall():
         holder, known = _Holder(*rest), found.setdefault(id_, [])

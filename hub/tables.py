@@ -92,6 +92,14 @@ device = Table(
     Column("model", Text),
     Column("hub_id", Name, comment="whose it is"),
     Column("gone", Name, comment="lost | retired, when it is out of use"),
+    Column(
+        "passed_on",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether somebody held it before: else intake need not look",
+    ),
+    Column("clock_off", Double, comment="as in `device_state`, where it is too much: what intake asks (hub.hearing)"),
     Index("device_patient", "patient_id"),
     Index("device_serial", "serial", postgresql_ops={"serial": "text_pattern_ops"}),
 )
@@ -106,7 +114,7 @@ device_use = Table(
     Column("patient_id", Name, nullable=False),
     Column("since", DateTime(timezone=True), comment="null: from before anybody noted it"),
     Column("until", DateTime(timezone=True), comment="null: it is not over"),
-    Index("device_use_device", "device_id", "patient_id"),
+    Index("device_use_device", "device_id"),
     Index("device_use_patient", "patient_id"),
 )
 

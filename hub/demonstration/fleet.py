@@ -57,6 +57,7 @@ async def _silent(tx: Tx, people: list[str], now: datetime) -> None:
 async def _state(tx: Tx, device_id: str, battery: int | None = None, offset: float | None = None) -> None:
     said = [{"device_id": device_id, "battery": battery, "clock": offset}]
     await tx.pg.execute(hearing.STATE, (Jsonb(said),))
+    await tx.pg.execute("UPDATE device SET clock_off = %s WHERE id = %s", (offset, device_id))
 
 
 async def _swapped(tx: Tx, people: list[str], now: datetime) -> None:

@@ -2042,6 +2042,8 @@ CREATE TABLE device (
 	model TEXT,
 	hub_id TEXT COLLATE "C",
 	gone TEXT COLLATE "C",
+	passed_on BOOLEAN DEFAULT false NOT NULL,
+	clock_off DOUBLE PRECISION,
 	PRIMARY KEY (id)
 );
 CREATE INDEX device_patient ON device (patient_id);
@@ -2052,6 +2054,8 @@ COMMENT ON COLUMN device.kind IS 'key of monitoring.instruments.INSTRUMENTS';
 COMMENT ON COLUMN device.serial IS 'casefolded serial number or identifiers, for the search';
 COMMENT ON COLUMN device.hub_id IS 'whose it is';
 COMMENT ON COLUMN device.gone IS 'lost | retired, when it is out of use';
+COMMENT ON COLUMN device.passed_on IS 'whether somebody held it before: else intake need not look';
+COMMENT ON COLUMN device.clock_off IS 'as in `device_state`, where it is too much: what intake asks (hub.hearing)';
 CREATE TABLE device_use (
 	id TEXT COLLATE "C" NOT NULL,
 	device_id TEXT COLLATE "C" NOT NULL,
@@ -2060,7 +2064,7 @@ CREATE TABLE device_use (
 	until TIMESTAMP WITH TIME ZONE,
 	PRIMARY KEY (id)
 );
-CREATE INDEX device_use_device ON device_use (device_id, patient_id);
+CREATE INDEX device_use_device ON device_use (device_id);
 CREATE INDEX device_use_patient ON device_use (patient_id);
 COMMENT ON COLUMN device_use.id IS 'of the DeviceUseStatement';
 COMMENT ON COLUMN device_use.since IS 'null: from before anybody noted it';

@@ -69,7 +69,9 @@ async def test_every_shipped_rule_stands_there_with_its_source(rest: Rest) -> No
     text = (await (await visitor(rest, "care-coordinator")).client.get("/rules")).text
     for words in ("NEWS2", "On for everybody", "COPD composite", "Hurst 2010", "International", "unverified"):
         assert words.lower() in text.lower(), words
-    assert "Compose a rule" not in text
+    assert "Compose a rule" not in text and 'id="copd-composite"' in text
+    shipped = await (await visitor(rest, "care-coordinator")).client.get("/rules/copd-composite")
+    assert shipped.status_code == 303 and shipped.headers["location"] == "/rules#copd-composite"
 
 
 async def test_a_rule_from_a_blank_form_to_a_retired_one(rest: Rest) -> None:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from monitoring import evaluation
 from monitoring.case import Case, Failure, Finding, Verdict
-from monitoring.evaluation import LATE, evaluate, window
+from monitoring.evaluation import LATE, evaluate, looking, window
 from monitoring.limits import Limits, Order
 from monitoring.news2 import EarlyWarning
 from monitoring.readings import CHECK, NO_TIME, SANDBOX, WRONG
@@ -75,6 +75,21 @@ class TestFailure:
         assert (finding.rule, finding.kind, finding.severity) == ("failed-news2", "operational", 2)
         assert "ZeroDivisionError" in finding.summary and "in a rule" not in finding.summary
         assert finding.reasons[0]["text"] == "Oxygen saturation 91 % was not evaluated"
+
+
+class TestLooking:
+    """A rule that needs two weeks of a sensor looks once a day, and its past is fetched for that reading alone."""
+
+    @pytest.mark.parametrize(("hour", "minute", "looks"), [(5, 59, False), (6, 0, True), (6, 14, True), (6, 15, False)])
+    def test_at_its_time_of_the_day(self, hour: int, minute: int, looks: bool) -> None:
+        rules = (*RULES, BY_ID["glucose-time-in-range"])
+        sensed = structs.replace(reading("glucose-sensor", 6), at=NOW.replace(hour=hour, minute=minute))
+        found = looking(rules, [sensed])
+        assert (tuple(found) == rules) == looks
+        assert window({"glucose-sensor"}, {}, found)["glucose-sensor"] == (days(14) if looks else hours(24))
+
+    def test_without_such_a_rule_nothing_is_left_out(self) -> None:
+        assert looking(RULES, [reading("pulse", 70)]) is RULES
 
 
 class TestWindow:

@@ -101,7 +101,7 @@ def rule_words(rule_id: str) -> dict[str, str]:
 
 def own_words(rule: LocalRule) -> dict[str, str]:
     made = next((step for step in rule.steps if step.to == LIVE), None)
-    source = f"a rule of this hub, live since {words.long_date(made.at.date())}: {made.why}" if made else ""
+    source = f"a rule of this hub, live since {words.long_date(persons.today(made.at))}: {made.why}" if made else ""
     return {"name": rule.name, "sentence": rule.sentence(), "source": source}
 
 

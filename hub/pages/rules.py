@@ -246,6 +246,8 @@ async def _switch(request: Request, actor: Actor, shipped: str, sent: Form) -> R
 async def rule(request: Request, ident: str) -> Response:
     actor = await signed_in(request)
     demand(actor, "rule.read")
+    if ident in BY_ID:
+        return RedirectResponse(f"/rules#{ident}", 303)
     return await _one(request, actor, ident)
 
 

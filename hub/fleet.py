@@ -233,7 +233,7 @@ SELECT * FROM (
     (SELECT at, CASE outcome WHEN 'duplicate' THEN outcome ELSE 'record' END, at::text AS id, NULL, NULL, NULL,
             NULL, NULL, told, NULL, true
      FROM device_aside WHERE device_id = %(id)s AND at > %(since)s ORDER BY at DESC LIMIT %(most)s)
-) AS message ORDER BY at DESC, measured DESC, observation_id, measure"""
+) AS message ORDER BY at DESC, measured DESC, observation_id, measure DESC"""
 
 
 async def messages(

@@ -20,6 +20,7 @@ Pure, no database, no clock:
     escalation.py  timed(before, after, cover, now) -> Flag with its `due`; fall_due(flag, cover, now) -> Flag
     hours.py       Hours: when a hub is open; cover.py Cover: those, delays and people, as a HealthcareService
     feedback.py    feedback(findings, doubts, cover, now) -> what the person is told at once
+    instruments.py INSTRUMENTS: kinds of devices and what each measures; instrument_of(device) -> Instrument | None
 
 On a psycopg connection (`tx.pg`), set-based, for any number of people:
 
@@ -30,6 +31,7 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
     flags.py       take_turns(pg, patient_ids); live_flags(pg, patient_ids) -> {(patient_id, rule): Flag}
                    project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
+    pauses.py      paused(pg, patient_ids, at) -> {patient_id: [Pause]}; PAUSED for lists in SQL
     series.py      series(pg, patient_id, measure, since, until) -> points of a chart
     past.py        what the engine was told of each person, in the order in which it was told; pasts(rows, rows)
     replay.py      replay(past, since, rules) -> alerts that rules would have raised; raised(past, since, ids) in truth

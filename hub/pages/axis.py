@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 
 from hub.pages import words
 
-MOST_TICKS = 7
+MOST_TICKS = 6
 """As many labels as stand side by side on a phone of 360 pixels."""
 
 
@@ -71,7 +71,7 @@ class Values:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Three to six round values, as (pixels, label)."""
-        step = _round_step((self.high - self.low) / 4)
+        step = _round_step((self.high - self.low) / 5)
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         first = math.ceil(self.low / step)
         count = math.floor(self.high / step) - first + 1

@@ -193,7 +193,7 @@ def _about(
         "newest": _newest(keys, latest),
         "count": sum(point.count for point in lines[0].points),
         "limits": [_limits(line, orders.get(line.measure.key), names, now, len(keys) > 1) for line in lines],
-        "spoken": _spoken(lines) if good and not measure.answers else "",
+        "spoken": _spoken(lines, plain) if good and not measure.answers else "",
         "levels": sum(
             (point.count == 1 and line.level(point.value or 0) > 0) or line.level(point.low or 0) > 0
             for line in lines
@@ -206,7 +206,7 @@ def _newest(keys: Keys, latest: Mapping[str, Latest]) -> Latest | None:
     return next(iter(persons.paired([latest[key] for key in keys if key in latest])), None)
 
 
-def _spoken(lines: Sequence[Line]) -> str:
+def _spoken(lines: Sequence[Line], plain: bool) -> str:
     parts = []
     for line in lines:
         good = line.good
@@ -214,7 +214,8 @@ def _spoken(lines: Sequence[Line]) -> str:
             lowest, highest = min(p.low or 0 for p in good), max(p.high or 0 for p in good)
             count = words.plural(sum(point.count for point in good), "reading")
             show = line.measure.show
-            parts.append(f"{line.measure.name}: {count}, {show(lowest)} to {show(highest)}.")
+            name = words.sentence(line.measure.plain) if plain else line.measure.name
+            parts.append(f"{name}: {count}, {show(lowest)} to {show(highest)}.")
     return " ".join(parts)
 
 

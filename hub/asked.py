@@ -23,6 +23,7 @@ from monitoring import templates
 from monitoring.adherence import LOOKS_BACK, Adherence, Kept, adherence, kept
 from monitoring.limits import Order, to_service_request
 from monitoring.measures import MEASURES
+from monitoring.overdue import STILL
 from monitoring.pauses import Pause, to_come
 from monitoring.schedules import LONDON
 from monitoring.state import load_orders
@@ -39,12 +40,13 @@ Undo = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One measure of a plan. `kept`: its readings asked for in the last 14 days and today; `last` when it was measured,
-    `pause` the one that holds now."""
+    `pause` the one that holds now; `late` is missed or silent while it is overdue."""
 
     order: Order
     kept: Sequence[Kept]
     last: datetime | None
     pause: Pause | None
+    late: str | None = None
 
     @property
     def adherence(self) -> Adherence:
@@ -52,7 +54,7 @@ class Asked:
 
 
 async def asked(pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetime) -> list[Asked]:
-    """What the person is asked to measure, in the order of the table of measures: three statements."""
+    """What the person is asked to measure, in the order of the table of measures."""
     orders = (await load_orders(pg, [patient_id])).get(patient_id, {})
     today = datetime.combine(now.astimezone(LONDON).date(), time(), LONDON)
     since, until = today - LOOKS_BACK, today + timedelta(days=1)
@@ -71,6 +73,10 @@ async def asked(pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetime
     )
     last: dict[str, datetime | None] = dict(await rows.fetchall())
     pauses = await to_come(pg, patient_id, since)
+    rows = await pg.execute(
+        f"SELECT m.measure, m.kind FROM missed m WHERE m.patient_id = %s AND {STILL.format(missed='m')}", (patient_id,)
+    )
+    late: dict[str, str] = dict(await rows.fetchall())
     found = []
     for key in (key for key in MEASURES if key in orders):
         order = orders[key]
@@ -79,7 +85,7 @@ async def asked(pg: psycopg.AsyncConnection[Any], patient_id: str, now: datetime
         over = min(until, order.ends) if order.ends else until
         slots = kept(order.schedule, times.get(key, ()), begun, over, now, mine) if begun < over else []
         holds = next((one for one in mine if one.since <= now < one.until), None)
-        found.append(Asked(order, slots, last.get(key), holds))
+        found.append(Asked(order, slots, last.get(key), holds, late.get(key) if holds is None else None))
     return found
 
 

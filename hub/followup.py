@@ -55,7 +55,8 @@ REMINDER = "https://carehub.example/fhir/CodeSystem/communication-category"
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """One person who is overdue. `measures` as people call them, `last` when the latest of them was measured."""
+    """One person who is overdue. `measures` as people call them, `last` when the latest of them was measured, `heard`
+    when a device of theirs last spoke to the hub."""
 
     patient_id: str
     hub_id: str | None
@@ -66,6 +67,7 @@ class Late:
     measures: tuple[str, ...]
     last: datetime | None
     cover: Cover
+    heard: datetime | None
 
     @property
     def what(self) -> str:
@@ -105,7 +107,8 @@ async def check(tx: Tx, now: datetime) -> int:
 
 _LATE = """
 SELECT m.patient_id, person.hub_id, person.tier, coalesce(chase.step, 0), m.kind, m.two_days, m.measure, m.last_at,
-       cover.resource
+       cover.resource, (SELECT max(state.heard) FROM device JOIN device_state state ON state.device_id = device.id
+                        WHERE device.patient_id = m.patient_id)
 FROM missed m JOIN person USING (patient_id) LEFT JOIN chase USING (patient_id) LEFT JOIN cover USING (hub_id)
 WHERE m.patient_id = ANY(%s) ORDER BY m.patient_id, m.measure"""
 
@@ -128,7 +131,7 @@ async def _late(tx: Tx, people: Sequence[str]) -> list[Late]:
     found = []
     for patient_id, group in groupby(rows, key=lambda row: row[0]):
         mine = list(group)
-        _, hub_id, tier, step, *_, cover = mine[0]
+        _, hub_id, tier, step, *_, cover, heard = mine[0]
         names = (_plain(row[6]) for row in mine)
         found.append(
             Late(
@@ -141,6 +144,7 @@ async def _late(tx: Tx, people: Sequence[str]) -> list[Late]:
                 measures=tuple(dict.fromkeys(names)),
                 last=max((row[7] for row in mine if row[7] is not None), default=None),
                 cover=of_row(cover) if cover else NONE_OF_ITS_OWN,
+                heard=heard,
             )
         )
     return found
@@ -154,6 +158,14 @@ def _plain(measure: str) -> str:
 
 def _since(one: Late) -> str:
     return f"since {one.last.astimezone(LONDON):%-d %B}" if one.last else "yet"
+
+
+def _silence(one: Late) -> str:
+    """Whether anything else comes, and since when their device has been out of reach."""
+    if one.kind != SILENT:
+        return "Other readings come"
+    heard = f"a device of theirs was last heard on {one.heard.astimezone(LONDON):%-d %B}" if one.heard else ""
+    return f"Nothing at all has come{f'; {heard}' if heard else ''}"
 
 
 def _notice(one: Late, now: datetime) -> notices.Notice:
@@ -185,10 +197,9 @@ def _message(one: Late, now: datetime) -> Change:
 
 
 def _call(one: Late, now: datetime) -> Change:
-    kind = "Nothing at all has come" if one.kind == SILENT else "Other readings come"
     text = (
-        f"Call the person: no {one.what} {_since(one)}, and two reminders brought none. {kind}. Ask how they are, and "
-        "whether the device works."
+        f"Call the person: no {one.what} {_since(one)}, and two reminders brought none. {_silence(one)}. Ask how they "
+        "are, and whether the device works."
     )
     id_ = new_id()
     task = new_task(
@@ -221,6 +232,5 @@ async def _flag(tx: Tx, now: datetime) -> int:
 
 
 def _finding(one: Late) -> Finding:
-    how = "nothing at all was sent" if one.kind == SILENT else "other readings came"
-    text = f"No {one.what} {_since(one)}, two days on end or more; {how}. Contact the person."
+    text = f"No {one.what} {_since(one)}, two days on end or more. {_silence(one)}. Contact the person."
     return Finding(one.patient_id, RULE, RULE_VERSION, "compliance", AMBER, text, ())

@@ -7,6 +7,9 @@ Pure, no database, no clock:
                    key(device_id, observation) -> bytes; digest(observation) -> bytes          receipts of devices
     limits.py      DEFAULTS; in_force(measure, limits, scale) -> Limits | None
                    from_service_request(resource) -> Order | None; to_service_request(order) -> dict
+    schedules.py   Schedule: windows of the day or an interval; .slots(since, until); due(schedule, now)
+    adherence.py   kept(schedule, times, since, until, now, pauses) -> done, missed, paused, open, later
+    templates.py   TEMPLATES: plans of monitoring; questionnaires.py INSTRUMENTS, observations(response, now)
     kind.py        Kind: a way to look at readings, with its parameters as fields; thresholds.py, news2.py, weight.py,
                    glucose.py, glucose_sensor.py, blood_pressure.py, peak_flow.py, copd.py, trend.py, drift.py
     baseline.py    usual(case, measure, at) -> Baseline | TooFew
@@ -31,6 +34,7 @@ On a psycopg connection (`tx.pg`), set-based, for any number of people:
     flags.py       take_turns(pg, patient_ids); live_flags(pg, patient_ids) -> {(patient_id, rule): Flag}
                    project_flags(pg, [(resource, version)], removed)
     limits.py      project_limits(pg, orders, removed)
+    overdue.py     check(pg, now) brings the table `missed` up to date
     pauses.py      paused(pg, patient_ids, at) -> {patient_id: [Pause]}; PAUSED for lists in SQL
     series.py      series(pg, patient_id, measure, since, until) -> points of a chart
     past.py        what the engine was told of each person, in the order in which it was told; pasts(rows, rows)

@@ -26,6 +26,12 @@ class Found:
 
 _PAUSED = PAUSED.format(patient_id="told.patient_id", at="%(now)s", measure="told.measure")
 
+# Nobody is to be reminded, or called, because of a record of somebody who has died.
+_GONE = (
+    "EXISTS (SELECT 1 FROM r_patient p WHERE p.id = told.patient_id"
+    " AND p.keys && ARRAY['deceased=true', 'active=false'])"
+)
+
 # `heard` is the last that counts: a reading, or the day on which asking began. Silent: nothing at all came of what the
 # person was asked for, since the first of it that is overdue.
 _CHECK = f"""
@@ -54,7 +60,7 @@ WITH due AS (
 ), overdue AS MATERIALIZED (
     SELECT patient_id, measure, service_request_id, at, coalesce(heard < two, false) AS two_days,
            CASE WHEN anything < first THEN 'silent' ELSE 'missed' END AS kind
-    FROM told WHERE heard < since AND NOT {_PAUSED}
+    FROM told WHERE heard < since AND NOT {_PAUSED} AND NOT {_GONE}
 ), went AS (
     DELETE FROM missed WHERE NOT EXISTS (
         SELECT 1 FROM overdue o WHERE o.patient_id = missed.patient_id AND o.measure = missed.measure)

@@ -90,6 +90,12 @@ class TestOverdue:
         await measured(tx, patient, FRIDAY, quality=quality)
         assert await missed(tx, FRIDAY) == {"systolic": "silent"}
 
+    @pytest.mark.parametrize("more", [{"deceasedDateTime": "2026-11-01"}, {"deceasedBoolean": True}, {"active": False}])
+    async def test_hazard_nobody_is_chased_who_has_died(self, tx: Tx, more: dict[str, Any]) -> None:
+        patient = await factories.patient(tx, **more)
+        await asked(tx, patient)
+        assert await missed(tx, FRIDAY) == {}
+
     async def test_before_it_was_asked_for_nothing_is_missed(self, tx: Tx) -> None:
         patient = await somebody(tx)
         begun = Order("s1", patient, "weight", every_hours=24, starts=FRIDAY - timedelta(hours=20))
@@ -131,6 +137,10 @@ class TestFollowUp:
         patient = await somebody(tx)
         await asked(tx, patient)
         await measured(tx, patient, london("2026-11-19T18:00"))
+        cuff = await factories.device(tx, patient)
+        await tx.pg.execute(
+            "INSERT INTO device_state (device_id, heard) VALUES (%s, %s)", (cuff, london("2026-11-18T12:00"))
+        )
         await run(tx, london("2026-11-20T11:30"), london("2026-11-20T11:59"))
         assert await steps(tx, patient) == (0, 0, 0)
         await run(tx, london("2026-11-20T12:00"), london("2026-11-20T13:30"))
@@ -141,6 +151,7 @@ class TestFollowUp:
         assert await steps(tx, patient) == (1, 1, 1)
         row = await (await tx.pg.execute("SELECT description, owner FROM task")).fetchone()
         assert row is not None and "since 19 November" in row[0] and row[1].startswith("Organization/")
+        assert "Nothing at all has come; a device of theirs was last heard on 18 November." in row[0]
         await run(tx, london("2026-11-20T17:00"), london("2026-11-21T18:00"), timedelta(hours=3))
         assert await steps(tx, patient) == (1, 1, 1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hub.asked import Asked
 from hub.pages import words
-from monitoring.adherence import DONE, LATER, MISSED, OPEN, PAUSED, Kept
+from monitoring.adherence import DONE, LATER, MISSED, OPEN, PAUSED, SILENT, Kept
 from monitoring.measures import MEASURES
 from monitoring.questionnaires import INSTRUMENTS
 from monitoring.schedules import DAY, LONDON, Schedule, Window
@@ -73,6 +73,7 @@ def row(one: Asked, now: datetime) -> dict[str, Any]:
         "marks": "".join(MARKS[each.state] for each in one.kept),
         "paused": f"Paused until {words.when(one.pause.until, now)}: {one.pause.reason}" if one.pause else None,
         "percent": found.percent,
+        "late": {"missed": "Missed", SILENT: "Silent"}.get(one.late or ""),
     }
 
 

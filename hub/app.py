@@ -32,6 +32,7 @@ from hub import (
     oauth,
     openapi,
     pages,
+    trials,
     upkeep,
 )
 from hub.audit import REQUEST_ID, ReadLog
@@ -52,7 +53,7 @@ from hub.subscriptions.targets import Policy
 from hub.writes import Writes
 
 HERE = Path(__file__).parent
-WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_import.run}
+WORKS: Mapping[str, jobs.Work] = {"export": bulk_export.run, "import": bulk_import.run, trials.KIND: trials.run}
 log = structlog.get_logger()
 
 

@@ -116,3 +116,12 @@ async def load(pg: psycopg.AsyncConnection[Any]) -> RulesInForce:
 
 def _read(id_: str, resource: JSON) -> LocalRule:
     return from_plan_definition({**resource, "id": id_})
+
+
+async def watched(pg: psycopg.AsyncConnection[Any], rule_id: str) -> set[str]:
+    """The people whom the rule watches, or would: a draft, too. Not for one that watches its whole hub."""
+    members = _MEMBERS.replace("rule.status = 'active'", "rule.id = %(id)s")
+    cursor = await pg.execute(
+        f"SELECT patient_id FROM ({members}) AS one WHERE patient_id IS NOT NULL", {"id": rule_id}
+    )
+    return {row[0] for row in await cursor.fetchall()}

@@ -35,6 +35,8 @@ async def _status(call: Call) -> Response:
         raise refuse(404, "not-found", "name the job: Content-Location said where it is")
     async with call.runtime.database.transaction() as tx:
         job = await jobs.find(tx, call.actor, call.path[1])
+    if job.kind not in PERMISSIONS:
+        raise refuse(404, "not-found", f"there is no job {job.id} here: a page shows it")
     demand(call.actor, PERMISSIONS[job.kind])
     if len(call.path) > 2:
         return await _file(call, job, call.path[2])

@@ -37,6 +37,7 @@ from hub.pages import (
     tasks,
     team,
     today,
+    trial,
     upload,
 )
 from hub.pages.door import visitor
@@ -44,6 +45,7 @@ from hub.pages.errors import error_page
 
 BOARDS = (
     today, mdt, live, flags, hours, tasks, devices, device, integration, audit, emergency, notices, reports, rules,
+    trial,
 )  # fmt: skip
 CARE = (team, approval, limits, monitoring, pregnancy, questions, person_rules)
 PERSON = (patients, summary, plan, upload, readings, *CARE)

@@ -1,12 +1,14 @@
 """Limits that a named clinician sets for one person: with reason and review date, beside the default."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from fhir.outcome import Refusal, refuse
 from fhir.store import new_id
-from hub import flows
+from hub import flows, live_rules, watch
+from hub.db import Tx
 from hub.identity import Actor
 from hub.pages import person as persons
 from hub.pages import words
@@ -15,7 +17,9 @@ from hub.pages.door import Form, demand, form, runtime, signed_in, told, transac
 from hub.pages.errors import PageRoute
 from hub.pages.person import limit_words
 from hub.pages.rendering import page
-from monitoring import series
+from monitoring import replay, series
+from monitoring.case import Facts
+from monitoring.comparison import Pair, compare
 from monitoring.limits import SCALE_2_DEFAULT, Limits, Order, in_force
 from monitoring.measures import MEASURES, Measure
 from monitoring.state import load_orders
@@ -30,6 +34,7 @@ BOUNDS = (
 )
 EVERY = {"": "Not asked for", "6": "4 a day", "8": "3 a day", "12": "2 a day", "24": "Once a day", "168": "Once a week"}
 DAYS = 30
+MOST_SHOWN = 20
 
 
 def _measure(key: str) -> Measure:
@@ -61,6 +66,7 @@ async def _page(
         person = await persons.find(tx.pg, actor, patient_id)
         order = (await load_orders(tx.pg, [patient_id])).get(patient_id, {}).get(measure.key)
         since = now - timedelta(days=DAYS)
+        alerts = await _alerts(tx, patient_id, measure, tried, _scale(measure, sent) if sent else None, now)
         found = await series.series(tx.pg, patient_id, [measure.key], since, now, points=10_000)
     await runtime(request).reads.record(persons.looked(actor, patient_id, "limits", "ServiceRequest"))
     own = order.limits if order else Limits()
@@ -113,8 +119,43 @@ async def _page(
         ]
         if shown
         else [],
+        alerts=alerts,
         **({"said": None} if problem else {}),
     )
+
+
+async def _alerts(
+    tx: Tx,
+    patient_id: str,
+    measure: Measure,
+    tried: Limits | None,
+    scale: int | None,
+    now: datetime,
+) -> dict[str, Any] | None:
+    """What the rules of this measure raised in the last DAYS, and what they would have with the limits *tried*."""
+    if tried is None:
+        return None
+    facts = (await watch.facts_of(tx, [patient_id], now)).get(patient_id, Facts())
+    rules = (await live_rules.current(tx)).of(patient_id, facts.hub_id)
+    was, would = await replay.would_have_raised(
+        tx.pg, Order("tried", patient_id, measure.key, tried, scale), now, DAYS, rules
+    )
+    found = compare(was, would, DAYS, 1, 0)
+    return {
+        "was": len(found.before.alerts),
+        "would": len(found.after.alerts),
+        "asked": found.after.information,
+        "rows": [_paired(one, now) for one in found.pairs[-MOST_SHOWN:]],
+    }
+
+
+def _paired(pair: Pair, now: datetime) -> dict[str, str]:
+    def told(alert: replay.Alert | None) -> str:
+        if alert is None:
+            return "–"
+        return f"{words.when(alert.called or alert.opened, now)}, {words.SEVERITY_WORDS[alert.worst].lower()}"
+
+    return {"was": told(pair.before), "would": told(pair.after)}
 
 
 def _text(value: float | None) -> str:

@@ -21,16 +21,23 @@ class Processor:
         return f"{service / count * 1000:.2f} + {postgres / count * 1000:.2f} ms"
 
     def _now(self) -> tuple[float, float]:
-        return _spent(self._setting.service.pid), _spent(self._setting.postmaster)
+        return spent(self._setting.service.pid), spent(self._setting.postmaster)
 
 
-def _spent(pid: int) -> float:
+def spent(pid: int) -> float:
     """Seconds of a process and its descendants, those that have ended included."""
-    total = 0
-    for one in family(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            continue  # ended meanwhile
-        total += sum(int(field) for field in fields[11:15])
-    return total / TICK
+    return sum(_ticks(one, 4) for one in family(pid)) / TICK
+
+
+def own(pid: int) -> float:
+    """Seconds of a process alone."""
+    return _ticks(pid, 2) / TICK
+
+
+def _ticks(pid: int, fields: int) -> int:
+    """User and system time; of four fields also what ended children took."""
+    try:
+        found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0  # ended meanwhile
+    return sum(int(field) for field in found[11 : 11 + fields])

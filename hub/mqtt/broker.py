@@ -157,7 +157,7 @@ class Broker:
                 "accounts": accounts,
                 "system_account": SYSTEM,
                 "authorization": {
-                    "timeout": 2,
+                    "timeout": 5,
                     "auth_callout": {"issuer": self.issuer, "account": DOOR, "auth_users": list(users)},
                 },
                 "mqtt": mqtt,

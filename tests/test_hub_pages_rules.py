@@ -91,6 +91,8 @@ async def test_a_rule_from_a_blank_form_to_a_retired_one(rest: Rest) -> None:
     address = saved.headers["location"].partition("?")[0]
     draft = await nurse.client.get(address)
     assert READING in draft.text and "It watches nobody yet" in draft.text
+    assert f'href="{address}/replay"' in draft.text
+    assert (await nurse.client.get(f"{address}/replay")).status_code == 200
     edit = await nurse.client.get(f"{address}/edit")
     version = re.search(r'name="version" value="(\d+)"', edit.text)
     assert version is not None and READING in edit.text

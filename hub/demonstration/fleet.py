@@ -65,7 +65,7 @@ async def _swapped(tx: Tx, people: list[str], now: datetime) -> None:
     id_ = (await devices.register(tx, OPERATOR, new, people[0], "Oximetry at home", now - 40 * DAY, now)).change.id
     if len(people) > 1:
         await devices.assign(tx, OPERATOR, id_, people[1], "The first person has one of their own", now - 12 * DAY, now)
-    await hearing.imported(tx.pg, {id_: now - timedelta(hours=20)})
+    await hearing.imported(tx.pg, {id_: now - timedelta(hours=6)})
 
 
 async def _refused(tx: Tx, held: tuple[Any, ...], people: list[str], now: datetime) -> None:

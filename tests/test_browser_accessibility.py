@@ -12,7 +12,7 @@ STAFF = (
     "/patients/{}/plan", "/patients/{}/plan/edit", "/patients/{}/plan/versions", "/patients/{}/readings",
     "/patients/{}/readings/upload",
     "/patients/{}/rules", "/rules", "/patients/{}/team", "/patients/{}/approval", "/emergency",
-    "/hours", "/notices", "/notices?show=all", "/nowhere",
+    "/hours", "/notices", "/notices?show=all", "/reports/alerts", "/rules/news2/replay", "/nowhere",
 )  # fmt: skip
 CLINICIAN = (
     "/mdt",

@@ -107,6 +107,7 @@ def filled(path: str, world: dict[str, str]) -> str:
         "key": "spo2",
         "observation_id": "none",
         "ident": "none",
+        "job_id": "none",
         "questionnaire": "phq-9",
         "device_id": world["device"],
     }

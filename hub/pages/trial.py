@@ -35,11 +35,11 @@ async def begin(request: Request, ident: str) -> Response:
     actor = await signed_in(request)
     demand(actor, "rule.read")
     sent = await form(request, actor)
-    days = sent.number("days")
-    if days not in trials.DAYS:
-        raise refuse(422, "value", f"Choose {', '.join(map(str, trials.DAYS))} days.", "days")
     async with transaction(request) as tx:
         await trials.rule_of(tx, actor, ident)
+        days = sent.number("days")
+        if days not in trials.DAYS:
+            raise refuse(422, "value", f"Choose {', '.join(map(str, trials.DAYS))} days.", "days")
         job = await jobs.start(tx, actor, trials.KIND, {"rule": ident, "days": days})
     runtime(request).wake.set()
     return RedirectResponse(f"/rules/{ident}/replay/{job}", 303)

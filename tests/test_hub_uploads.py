@@ -143,7 +143,7 @@ class TestByHand:
         slip = typed | {"once": "o2", "weight": "184", "spo2": "84", "oxygen": "air"}
         asked = await world.coach.client.post(address, data=slip)
         assert asked.status_code == 422 and "83.5 kg (184 lb)" in asked.text and 'name="sure"' in asked.text
-        weights = "SELECT value FROM reading WHERE patient_id = %s AND measure = 'weight' ORDER BY at"
+        weights = "SELECT value FROM reading WHERE patient_id = %s AND measure = 'weight' ORDER BY value"
         assert await world.rest.rows(weights, world.person) == [(82.4,)]
         for _ in range(2):  # the second is the same form, sent again
             answer = await world.coach.client.post(address, data=slip | {"weight": "83.5"})

@@ -58,7 +58,9 @@ class Inflow:
         try:
             await streams.add_stream(wanted)
         except nats.js.errors.BadRequestError:
-            await streams.update_stream(wanted)
+            # It is there, with another bound: a lower one never costs what waits already.
+            there = await streams.stream_info(STREAM)
+            await streams.update_stream(wanted.evolve(max_bytes=max(self.room, there.state.bytes)))
         await streams.add_consumer(
             STREAM,
             ConsumerConfig(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from factories import device, organisation, patient
 from mqtt import Speaker, broker, place, until
 
@@ -22,7 +28,8 @@ from hub import accounts
 from hub.db import Database
 from hub.identity import SANDBOX_PERSON
 from hub.mqtt.bridge import Bridge
-from hub.mqtt.broker import BrokerError, Place
+from hub.mqtt.broker import Broker, BrokerError, Place
+from hub.mqtt.tickets import Signer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 PAHO_REFUSED = "Not authorized"
@@ -312,3 +319,25 @@ class TestPlace:
         with pytest.raises(BrokerError, match="cannot be read"):
             Place(tmp_path, "0.0.0.0", certificate=tmp_path / "c", key=tmp_path / "k").check()
         Place(tmp_path, host="localhost").check()
+
+    async def test_with_tls_nobody_speaks_in_the_clear_and_each_message_may_be_forced_to_disk(
+        self, tmp_path: Path
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        made = made.serial_number(1).not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        certificate = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        (tmp_path / "chain.pem").write_bytes(certificate)
+        (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        files = {"certificate": tmp_path / "chain.pem", "key": tmp_path / "key.pem"}
+        where = place(tmp_path / "mqtt", sync="always", **files)
+        async with Broker(where, Signer().issuer).running():
+            trusting = ssl.create_default_context(cafile=str(tmp_path / "chain.pem"))
+            _, safe = await asyncio.open_connection("localhost", where.port, ssl=trusting)
+            safe.close()
+            reader, plain = await asyncio.open_connection("127.0.0.1", where.port)
+            plain.write(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+            assert await asyncio.wait_for(reader.read(10), 10) == b""
+            plain.close()

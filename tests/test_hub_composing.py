@@ -100,9 +100,7 @@ class TestFromDraftToLiveToRetired:
             ("retired", "Practitioner/nina", "Too many calls"),
         ]
 
-    async def test_hazard_rule_changed_unseen_old_flags_keep_their_version(
-        self, tx: Tx
-    ) -> None:
+    async def test_hazard_rule_changed_unseen_old_flags_keep_their_version(self, tx: Tx) -> None:
         rule = await live(tx, made())
         first, device = await person(tx)
         await send(tx, device, spo2(first, "96"))
@@ -219,9 +217,7 @@ class TestWhomItWatches:
 
 class TestWhatNoDoorLetsThrough:
     @pytest.mark.parametrize("actor", [COORDINATOR, EHR, ELSEWHERE])
-    async def test_hazard_rule_changed_unseen_only_clinicians_of_the_hub(
-        self, tx: Tx, actor: Actor
-    ) -> None:
+    async def test_hazard_rule_changed_unseen_only_clinicians_of_the_hub(self, tx: Tx, actor: Actor) -> None:
         rule = made()
         await composing.draft(tx, NURSE, rule)
         stepped = replace(rule, status=LIVE, steps=(Step(LIVE, actor.reference, NOW, "because"),))

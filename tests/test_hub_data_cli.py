@@ -55,7 +55,8 @@ def test_a_population_goes_out_in_and_out_again(shell: Shell, tmp_path: Path) ->
     assert "0 refused" in words
     assert shell.count("person") == 20
     code, words = shell.run("import", str(tmp_path / "a"))
-    assert "15 of 15 files imported before" in words
+    files = len(list((tmp_path / "a").iterdir()))
+    assert f"{files} of {files} files imported before" in words
     code, words = shell.run("export", "--out", str(tmp_path / "b"), "--type", "Patient", "--gzip")
     assert code == 0, words
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["01-Patient.ndjson.gz"]

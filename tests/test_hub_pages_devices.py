@@ -168,7 +168,7 @@ class TestOneDevice:
         assert key not in (await who.client.get(address)).text
         sent = await rest.client.post(
             "/fhir/Observation",
-            json=spo2(patient_id, 97, -timedelta(minutes=2)),
+            json=spo2(patient_id, 97, effectiveDateTime=datetime.now(UTC).isoformat()),
             headers={"authorization": f"Bearer {key}", "content-type": "application/fhir+json"},
         )
         assert sent.status_code == 201, sent.text

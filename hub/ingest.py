@@ -14,6 +14,7 @@ from starlette.responses import Response
 from fhir.outcome import Issue, Refusal, operation_outcome, outcome_of, refuse
 from fhir.validation import parse
 from hub import flows, foreign, hearing, identity, intake
+from hub.audit import REQUEST_ID
 from hub.db import Database
 from hub.fhir_formats import wanted, written
 from hub.fhir_http import answer, base_of, localise
@@ -62,6 +63,8 @@ class Submissions:
 
     async def _store(self, batch: list[Sent]) -> list[Receipt]:
         """Carry out a batch; again when the database went away meanwhile, which is safe because keys are idempotent."""
+        # Each reading names its own request; what follows from several is nobody's.
+        REQUEST_ID.set(batch[0].request if len(batch) == 1 else None)
         end = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:

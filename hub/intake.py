@@ -12,6 +12,7 @@ from fhir import store
 from fhir.outcome import Issue, Refusal, refuse
 from fhir.store import Change, Written, new_id
 from hub import watch
+from hub.audit import REQUEST_ID
 from hub.db import Tx
 from hub.effects import carry_out
 from hub.identity import SANDBOX_PERSON, Actor
@@ -31,11 +32,13 @@ LARGEST_KEPT = 64 * 1024
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """One Observation of a device, under its new id and with the device's name; *raw* is kept if it is refused."""
+    """One Observation of a device, under its new id and with the device's name; *raw* is kept if it is refused, and
+    *request* is the id of the request that brought it, which the trail names."""
 
     actor: Actor
     observation: JSON
     raw: bytes
+    request: str | None = None
 
 
 def sent(actor: Actor, observation: JSON, raw: bytes, id_: str | None = None) -> Sent:
@@ -43,7 +46,7 @@ def sent(actor: Actor, observation: JSON, raw: bytes, id_: str | None = None) ->
     resource = {**observation, "id": id_ or new_id(), "device": device}
     if actor.sandbox:
         label_test(resource)
-    return Sent(actor, resource, raw)
+    return Sent(actor, resource, raw, REQUEST_ID.get())
 
 
 def label_test(resource: JSON) -> None:
@@ -133,9 +136,10 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
     changes: list[Change] = []
     writing: list[_Item] = []
     for one in items:
+        author, request = one.sent.actor.reference, one.sent.request
         if one.key in new:
             changes.append(
-                Change("create", "Observation", one.id, one.sent.observation, author=one.sent.actor.reference)
+                Change("create", "Observation", one.id, one.sent.observation, author=author, request=request)
             )
             writing.append(one)
             continue
@@ -146,7 +150,7 @@ async def _store(tx: Tx, items: Sequence[_Item], now: datetime) -> None:
             one.receipt = Receipt("refused", id_, refusal=_differs(id_))
         else:
             resource = {**one.sent.observation, "id": id_}
-            changes.append(Change("update", "Observation", id_, resource, author=one.sent.actor.reference))
+            changes.append(Change("update", "Observation", id_, resource, author=author, request=request))
             one.readings = [structs.replace(reading, observation_id=id_) for reading in one.readings]
             writing.append(one)
     if not changes:

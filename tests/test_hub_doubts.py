@@ -1,5 +1,6 @@
 """Nobody may believe that a reading is watched when it is not: what the hub answers, at every door of a device."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -180,3 +181,18 @@ class TestMethod:
         answer = await rest.nobody(method, "/$ingest")
         assert answer.status_code == 405 and answer.headers["allow"] == "POST"
         assert "takes POST" in decode(answer.content)["issue"][0]["diagnostics"]
+
+
+async def test_each_reading_names_its_own_request_though_they_share_a_commit(rest: Rest) -> None:
+    patient_id = await rest.patient()
+    device = await rest.device(patient_id)
+
+    async def post(number: int) -> tuple[str, str]:
+        body = spo2(patient_id, 97, timedelta(seconds=number))
+        answer = await device("POST", "/Observation", body, {"x-request-id": f"own-{number}"})
+        assert answer.status_code == 201
+        return decode(answer.content)["id"], f"own-{number}"
+
+    sent = dict(await asyncio.gather(*(post(number) for number in range(12))))
+    named = "SELECT resource_id, request_id FROM audit WHERE type = 'Observation' AND resource_id = ANY(%s)"
+    assert dict(await rest.rows(named, list(sent))) == sent

@@ -1,5 +1,6 @@
 """`make bench`: the table of what is reached. `ARGS='--people 1500 --readings 20000 --seconds 4'` for a quick look."""
 
+import asyncio
 import json
 import os
 import platform
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -42,12 +42,12 @@ def main(
     sizes = sorted(int(size) for size in observations.split(","))
     rows: list[Row] = []
     if not wanted or wanted & set(SPINE):
-        rows += uvloop.run(_measure(people, readings, seconds, lines, workers, wanted))
+        rows += asyncio.run(_measure(people, readings, seconds, lines, workers, wanted))
     for name, measured in ALONE.items():
         if not wanted or name in wanted:
-            rows += uvloop.run(measured())
+            rows += asyncio.run(measured())
     if not wanted or wanted & set(fhir_server.NAMES):
-        rows += uvloop.run(_fhir(sizes, seconds, workers, wanted))
+        rows += asyncio.run(_fhir(sizes, seconds, workers, wanted))
     table = Table("work", "figure", "ceiling", "of it", "reach", "", title=_machine())
     for row in rows:
         table.add_row(row.work, row.figure, row.ceiling, row.ratio, row.reach, "yes" if row.reached else "NO")

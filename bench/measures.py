@@ -77,10 +77,10 @@ async def single_posts(setting: Setting, seconds: float) -> Row:
         for patient, _, key in [setting.devices[number % len(setting.devices)]]
     ]
     await load(setting.port, CONNECTIONS, bodies[:500], lambda status: status == 201)
-    ceiling_before = await asyncio.to_thread(_one_row_commits, setting.url, seconds / 2)
+    ceiling_before = await _one_row_commits(setting, seconds / 2)
     spent, taken = await load(setting.port, CONNECTIONS, _for(bodies[500:], seconds), lambda status: status == 201)
     figure = len(taken) / spent
-    ceiling = (ceiling_before + await asyncio.to_thread(_one_row_commits, setting.url, seconds / 2)) / 2
+    ceiling = (ceiling_before + await _one_row_commits(setting, seconds / 2)) / 2
     return Row(
         "single readings over HTTP, durable, 64 connections",
         f"{figure:,.0f}/s, p99 {percentile(taken, 0.99) * 1000:.0f} ms",
@@ -99,14 +99,9 @@ def _for(items: list[bytes], seconds: float) -> Any:
         yield item
 
 
-def _one_row_commits(url: str, seconds: float) -> float:
-    """psycopg as it comes, on Python's own loop; on uvloop, which the load generator runs on, it is a fifth faster."""
-    return asyncio.run(_committing(url, seconds))
-
-
-async def _committing(url: str, seconds: float) -> float:
+async def _one_row_commits(setting: Setting, seconds: float) -> float:
     body = observation("p" * 36, datetime.now(UTC)).decode()
-    made = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(CONNECTIONS)]
+    made = [await psycopg.AsyncConnection.connect(setting.url, autocommit=True) for _ in range(CONNECTIONS)]
     await made[0].execute("CREATE TABLE IF NOT EXISTS bench_row (id text PRIMARY KEY, body text)")
     count = 0
     end = time.perf_counter() + seconds
@@ -125,10 +120,9 @@ async def _committing(url: str, seconds: float) -> float:
 
 async def ndjson(setting: Setting, readings: int, streams: int = 16) -> Row:
     """Every device sends what it kept since yesterday, *streams* of them at a time."""
-    devices = setting.devices[:512]
-    each = readings // len(devices)
+    each = readings // len(setting.devices)
     requests = []
-    for patient, _, key in devices:
+    for patient, _, key in setting.devices:
         lines = b"\n".join(observation(patient, KEPT.next(), "9" + str(n % 4 + 5)) for n in range(each))
         requests.append(body_of(key, lines, "/fhir/$ingest", "application/fhir+ndjson"))
     waiting = iter(requests)

@@ -78,12 +78,12 @@ async def _populate(database: Database, folder: Path, people: int, readings: int
 
 
 async def _keys(database: Database) -> tuple[list[tuple[str, str, str]], str, str]:
-    """Keys for devices of 4,096 people at most, a token, and accounts of a coordinator and a clinician of one hub."""
+    """Keys for devices of 512 people, a token, and accounts of a coordinator and a clinician of one hub."""
     async with database.transaction() as tx:
         rows = await (
             await tx.pg.execute(
                 "SELECT DISTINCT ON (patient_id) patient_id, id FROM device WHERE patient_id IS NOT NULL"
-                " ORDER BY patient_id, id LIMIT 4096"
+                " ORDER BY patient_id, id LIMIT 512"
             )
         ).fetchall()
         devices = [(patient, device, await accounts.issue_device_key(tx, device, "bench")) for patient, device in rows]

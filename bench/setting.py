@@ -159,7 +159,7 @@ def family(pid: int) -> list[int]:
     found = [pid]
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return found  # ended meanwhile
     for child in children:
         found += family(int(child))
@@ -169,7 +169,7 @@ def family(pid: int) -> list[int]:
 def _resident(pid: int) -> float:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0  # ended meanwhile
     return pages * resource.getpagesize() / 2**20
 

@@ -38,6 +38,6 @@ def _ticks(pid: int, fields: int) -> int:
     """User and system time; of four fields also what ended children took."""
     try:
         found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0  # ended meanwhile
     return sum(int(field) for field in found[11 : 11 + fields])

@@ -73,8 +73,7 @@ class TestCodes:
             number
             for file in folder.glob("*.py")
             for number in re.findall(r'"(\d{6,18})"', file.read_text())
-            if file.name
-            not in ("measures.py", "instruments.py")  # devices are MDC: no check digit
+            if file.name not in ("measures.py", "instruments.py")  # devices are MDC: no check digit
         }
         assert all(verhoeff(number) for number in found), found
 

@@ -128,9 +128,9 @@ def _text(text: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def devices(setting: Setting) -> AsyncIterator[tuple[list[Device], Spent]]:
-    """`carehub broker` as it is run, and CONNECTIONS devices connected to it; with what says how many seconds of
-    processor time the bridge, nats-server and PostgreSQL have taken."""
+async def devices(setting: Setting, passed: int = 0) -> AsyncIterator[tuple[list[Device], Spent]]:
+    """`carehub broker` as it is run, and CONNECTIONS devices connected to it, those after the *passed* first; with what
+    says how many seconds of processor time the bridge, nats-server and PostgreSQL have taken."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -146,7 +146,7 @@ async def devices(setting: Setting) -> AsyncIterator[tuple[list[Device], Spent]]
             if b"MQTT is taken" not in await asyncio.wait_for(process.stdout.readline(), 60):
                 raise RuntimeError("the broker did not start")
             loop = asyncio.get_running_loop()
-            for one in setting.devices[:CONNECTIONS]:
+            for one in setting.devices[passed : passed + CONNECTIONS]:
                 _, device = await loop.create_connection(functools.partial(Device, *one), "127.0.0.1", port)
                 await asyncio.wait_for(device.ready, 60)
                 made.append(device)
@@ -210,8 +210,9 @@ async def rate(setting: Setting, readings: int) -> Row:
 
 
 async def delay(setting: Setting, seconds: float) -> Row:
-    """At PACE readings a second, whether or not the ones before have their receipts."""
-    async with devices(setting) as (made, _):
+    """At PACE readings a second, whether or not the ones before have their receipts; of people who have not just sent
+    a day's worth by the hundred, all of which rules would look at each time."""
+    async with devices(setting, CONNECTIONS) as (made, _):
         for one in made:  # once round, so that nothing is done for the first time while it is measured
             one.publish(observation(one.patient, FRESH.next(), "97"))
         await asyncio.sleep(2)
